@@ -1,0 +1,3 @@
+//! The onetag command.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,2 @@
+//! The build graph: typed vertices and operations, encoded to BuildKit's exact bytes.
+#![forbid(unsafe_code)]
