@@ -1,3 +1,25 @@
-//! The onetag command.
+//! The `onetag` command.
+//!
+//! `main` only dispatches: a command is one file under `commands` with its arguments in it.
+
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod application;
+mod arguments;
+mod commands;
+mod context;
+mod error;
+mod interrupt;
+mod options;
+mod output;
+mod progress;
+mod tabwriter;
+mod template;
+mod units;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // onetag_sandbox::init_if_requested();
+    application::run(std::env::args_os().collect())
+}

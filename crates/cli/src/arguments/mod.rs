@@ -1,0 +1,10 @@
+//! What all commands' arguments have in common: Docker's flags that are not ours, Go's way of writing booleans,
+//! Docker's commands that are refused by name.
+
+mod booleans;
+mod foreign;
+mod refused;
+
+pub use booleans::{go_bool, with_go_booleans};
+pub use foreign::{Flag, FlagTable, Foreign, Treatment};
+pub use refused::{refusal, with_refused_commands};
