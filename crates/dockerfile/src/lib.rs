@@ -3,6 +3,7 @@
 
 pub mod flags;
 pub mod instruction;
+pub mod shell;
 pub mod span;
 pub mod suggest;
 pub mod values;

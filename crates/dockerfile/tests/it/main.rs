@@ -1,0 +1,4 @@
+//! The integration tests of the crate.
+#![allow(missing_docs)]
+
+mod vectors;
