@@ -1,0 +1,91 @@
+//! What a host looks like before and after, to see that nothing is left behind.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Mounts, binfmt_misc registrations and namespaces of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostState {
+    mounts: BTreeSet<String>,
+    binfmt: BTreeSet<(String, String)>,
+}
+
+impl HostState {
+    /// Looks.
+    pub fn capture() -> HostState {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        // Ids and peer groups aside: the mount point, file system and source.
+        let mounts = mounts.lines().filter_map(|line| {
+            let mut fields = line.split(' ');
+            let point = fields.nth(4)?;
+            Some(format!("{point} {}", line.split(" - ").nth(1)?))
+        });
+        HostState { mounts: mounts.collect(), binfmt: binfmt_entries() }
+    }
+
+    /// Asserts that nothing was mounted, unmounted or registered since.
+    ///
+    /// # Panics
+    /// When something was.
+    #[track_caller]
+    pub fn assert_unchanged(&self) {
+        let now = HostState::capture();
+        let more: Vec<_> = now.mounts.difference(&self.mounts).collect();
+        let fewer: Vec<_> = self.mounts.difference(&now.mounts).collect();
+        assert!(more.is_empty() && fewer.is_empty(), "mounts that came: {more:?}; that went: {fewer:?}");
+        assert_eq!(self.binfmt, now.binfmt, "binfmt_misc of the host changed");
+    }
+}
+
+/// Name and content of every registration; empty where binfmt_misc is not mounted.
+pub fn binfmt_entries() -> BTreeSet<(String, String)> {
+    let entries = fs::read_dir("/proc/sys/fs/binfmt_misc").into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name() != "register")
+        .map(|entry| {
+            let content = fs::read_to_string(entry.path()).unwrap_or_default();
+            (entry.file_name().to_string_lossy().into_owned(), content)
+        })
+        .collect()
+}
+
+/// Whether the host runs foreign programs by itself, through a registration of its own.
+pub fn has_foreign_handlers() -> bool {
+    binfmt_entries().iter().any(|(name, content)| name.starts_with("qemu-") && content.starts_with("enabled"))
+}
+
+/// Processes whose command line mentions a path, the asking process and its parents aside.
+pub fn processes_mentioning(path: &Path) -> Vec<(u32, String)> {
+    let needle = path.to_string_lossy().into_owned();
+    let own = std::process::id();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
+        let line = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+        let environment = String::from_utf8_lossy(&read("environ")).into_owned();
+        if id != own && (line.contains(&needle) || environment.contains(&needle)) {
+            found.push((id, line));
+        }
+    }
+    found
+}
+
+/// Files below a folder for which a predicate holds.
+pub fn files_below(folder: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut pending = vec![folder.to_owned()];
+    while let Some(folder) = pending.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+                pending.push(path);
+            } else if wanted(&path) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
