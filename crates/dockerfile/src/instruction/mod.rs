@@ -5,11 +5,18 @@
 //! [`Command`] says what it does. Values are kept as written: [`Command::expand`] replaces the
 //! variables where the language allows them.
 
+mod builder_flags;
+mod device;
+mod error;
 mod expand;
+mod health;
 mod mount;
+mod parse;
 
+pub use error::{Focus, InstructionError, InstructionErrorKind};
 pub use expand::{Expand, ExpandFailure};
 pub use mount::{Mount, MountError, MountType, Sharing};
+pub use parse::{KEYWORDS, Parsed, parse_node};
 
 use crate::span::{LineRange, Span};
 

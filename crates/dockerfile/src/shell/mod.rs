@@ -59,9 +59,16 @@ pub struct ShellError {
     pub word: String,
     /// What is wrong with it.
     pub kind: ShellErrorKind,
-    /// The variables that had been used until then and are set.
+    /// The variables that had been used until then.
+    pub used: Box<UsedVariables>,
+}
+
+/// The variables a word uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsedVariables {
+    /// Those that are set.
     pub matched: BTreeSet<String>,
-    /// The variables that had been used until then and are not set.
+    /// Those that are not.
     pub unmatched: BTreeSet<String>,
 }
 
@@ -136,7 +143,8 @@ impl Lex {
         match reader.until(None) {
             Ok((value, words)) => Ok(Expanded { value, words, matched: reader.matched, unmatched: reader.unmatched }),
             Err(kind) => {
-                Err(ShellError { word: word.to_owned(), kind, matched: reader.matched, unmatched: reader.unmatched })
+                let used = UsedVariables { matched: reader.matched, unmatched: reader.unmatched };
+                Err(ShellError { word: word.to_owned(), kind, used: Box::new(used) })
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The recorded answers of BuildKit's libraries. ONETAG_VECTORS names another folder of such files.
 
+mod ast;
+mod flags;
 mod shell_words;
 
 use std::path::PathBuf;
