@@ -1,0 +1,8 @@
+//! The scheduler over vertices that do nothing but count.
+
+mod caching;
+mod failing;
+mod fakes;
+mod merging;
+mod random;
+mod running;
