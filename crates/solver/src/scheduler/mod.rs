@@ -115,7 +115,7 @@ impl<'a, W: Worker> Solver<'a, W> {
             let position = position.ok_or_else(|| GraphError::MissingRoot { vertex: root.vertex.clone() })?;
             positions.push((position, root.output));
         }
-        events(Event::Planned(graph.vertices().iter().map(|vertex| info(vertex)).collect()));
+        events(Event::Planned(graph.vertices().iter().map(info).collect()));
         let (internal, _guard) = cancellation.child();
         let state = state::State::new(graph, &positions);
         let session = work::Session {
