@@ -89,3 +89,8 @@ pub fn files_below(folder: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<PathBuf
     found.sort();
     found
 }
+
+/// Rust's name for the target that the tests were compiled for, as far as this project supports it.
+pub fn rust_target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
