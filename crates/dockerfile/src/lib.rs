@@ -4,15 +4,24 @@
 //! of the build context comes in as arguments.
 #![forbid(unsafe_code)]
 
+pub mod chmod;
 pub mod diagnostic;
 mod file;
 pub mod flags;
+pub mod git;
+pub mod ignore;
 pub mod instruction;
 pub mod lint;
+pub mod lower;
 pub mod parser;
+pub mod ports;
+pub mod resolver;
 pub mod shell;
+mod signal;
 pub mod span;
 pub mod suggest;
 pub mod values;
 
 pub use file::{Dockerfile, MAX_ERRORS, parse, parse_trigger};
+pub use lower::{DockerfileError, DockerfileErrorKind, LowerOptions, Lowered, MainContext, NoCache, lower};
+pub use resolver::{NamedContext, ResolveError, ResolveOptions, ResolvedImage, Resolver};

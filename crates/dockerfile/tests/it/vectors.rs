@@ -1,7 +1,9 @@
 //! The recorded answers of BuildKit's libraries. ONETAG_VECTORS names another folder of such files.
 
 mod ast;
+mod chmod;
 mod flags;
+mod ignore_file;
 mod shell_words;
 
 use std::path::PathBuf;
