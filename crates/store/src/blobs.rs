@@ -1,0 +1,283 @@
+//! Content by digest: writing it while it is hashed, and reading it, also while it is still being written.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use onetag_oci::{Algorithm, Digest, Digester};
+
+use crate::error::{At, Error, Result};
+use crate::files;
+use crate::leases::Resource;
+use crate::store::Store;
+
+impl Store {
+    /// Whether a blob is there.
+    pub fn has_blob(&self, digest: &Digest) -> bool {
+        self.blob_size(digest).is_some()
+    }
+
+    /// A blob's size in bytes, or `None` where it is absent.
+    pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
+        std::fs::metadata(self.blob_path(digest)).ok().filter(std::fs::Metadata::is_file).map(|found| found.len())
+    }
+
+    /// Opens a blob. Its content was verified when it was written; what happened to the disk since then is not.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File> {
+        let path = self.blob_path(digest);
+        match File::open(&path) {
+            Ok(file) => Ok(file),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::BlobNotFound { digest: digest.clone() }),
+            Err(error) => Err(error).at("open", &path),
+        }
+    }
+
+    /// Reads a whole blob of at most `limit` bytes and verifies its digest.
+    pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        let file = self.open_blob(digest)?;
+        let path = self.blob_path(digest);
+        let mut content = Vec::new();
+        file.take(limit.saturating_add(1)).read_to_end(&mut content).at("read", &path)?;
+        let size = content.len() as u64;
+        if size > limit {
+            return Err(Error::TooLarge { digest: digest.clone(), size, limit });
+        }
+        let actual = Digest::of(digest.algorithm(), &content);
+        if actual != *digest {
+            return Err(Error::DigestMismatch { expected: digest.clone(), actual });
+        }
+        Ok(content)
+    }
+
+    /// Begins a blob of unknown digest (it becomes a SHA-256).
+    pub fn blob_writer(&self) -> Result<BlobWriter> {
+        self.blob_writer_with(Algorithm::Sha256)
+    }
+
+    /// Begins a blob that is named by another algorithm.
+    pub fn blob_writer_with(&self, algorithm: Algorithm) -> Result<BlobWriter> {
+        let path = self.temporary("blob")?;
+        let file = File::options().read(true).write(true).create_new(true).open(&path).at("create", &path)?;
+        let file = Arc::new(file);
+        let growth = Arc::new(Growth { state: Mutex::new(State::default()), changed: Condvar::new() });
+        let digester = Digester::new(algorithm);
+        Ok(BlobWriter { store: self.clone(), file, path, digester, written: 0, growth, finished: false })
+    }
+
+    /// Stores a small document and gives its digest.
+    pub fn put_document(&self, content: &[u8]) -> Result<Digest> {
+        let digest = Digest::sha256(content);
+        self.hold(&Resource::Blob(digest.clone()))?;
+        if self.blob_size(&digest) == Some(content.len() as u64) {
+            return Ok(digest);
+        }
+        let mut writer = self.blob_writer()?;
+        writer.write_all(content).at("write", &writer.path)?;
+        writer.finish(Some(&digest), Some(content.len() as u64)).map(|(digest, _)| digest)
+    }
+
+    /// The digests of all blobs with their sizes in bytes.
+    pub fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+        let root = self.root().join("blobs");
+        let mut found = Vec::new();
+        for algorithm in std::fs::read_dir(&root).at("list", &root)? {
+            let algorithm = algorithm.at("list", &root)?;
+            let folder = algorithm.path();
+            for entry in std::fs::read_dir(&folder).at("list", &folder)? {
+                let entry = entry.at("list", &folder)?;
+                let text = format!("{}:{}", algorithm.file_name().display(), entry.file_name().display());
+                // Names that are no digests were not put there by the store, and are nobody's blobs.
+                if let (Ok(digest), Ok(metadata)) = (text.parse::<Digest>(), entry.metadata()) {
+                    found.push((digest, metadata.len()));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A blob while it is written: a file in `tmp/` that gets its name when [`BlobWriter::finish`] has verified and
+/// synced it. Dropped before, it leaves nothing behind.
+pub struct BlobWriter {
+    store: Store,
+    file: Arc<File>,
+    path: PathBuf,
+    digester: Digester,
+    written: u64,
+    growth: Arc<Growth>,
+    finished: bool,
+}
+
+impl BlobWriter {
+    /// Bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// A handle from which others read the blob while it grows.
+    pub fn growing(&self) -> GrowingBlob {
+        GrowingBlob { file: Arc::clone(&self.file), growth: Arc::clone(&self.growth) }
+    }
+
+    /// Forgets everything written, for a transfer that begins again. Readers of the growing blob keep their place
+    /// and read what is written anew.
+    pub fn restart(&mut self) -> Result<()> {
+        rustix::fs::ftruncate(&self.file, 0).at("truncate", &self.path)?;
+        self.digester = Digester::new(self.digester.clone().finish().algorithm());
+        self.written = 0;
+        Ok(())
+    }
+
+    /// Verifies, syncs and names the blob. Gives its digest and size.
+    ///
+    /// # Errors
+    /// [`Error::DigestMismatch`], [`Error::SizeMismatch`]: nothing is stored then.
+    pub fn finish(mut self, expected: Option<&Digest>, size: Option<u64>) -> Result<(Digest, u64)> {
+        let result = self.commit(expected, size);
+        let outcome = match &result {
+            Ok((digest, size)) => Outcome::Finished(digest.clone(), *size),
+            Err(_) => Outcome::Failed,
+        };
+        self.finished = result.is_ok();
+        self.growth.end(outcome);
+        result
+    }
+
+    fn commit(&mut self, expected: Option<&Digest>, size: Option<u64>) -> Result<(Digest, u64)> {
+        let digest = self.digester.clone().finish();
+        if let Some(expected) = size.filter(|&size| size != self.written) {
+            return Err(Error::SizeMismatch { digest, expected, actual: self.written });
+        }
+        if let Some(expected) = expected.filter(|&expected| *expected != digest) {
+            return Err(Error::DigestMismatch { expected: expected.clone(), actual: digest });
+        }
+        self.store.hold(&Resource::Blob(digest.clone()))?;
+        let path = self.store.blob_path(&digest);
+        if self.store.blob_size(&digest) == Some(self.written) {
+            std::fs::remove_file(&self.path).at("remove", &self.path)?;
+            return Ok((digest, self.written));
+        }
+        self.file.sync_all().at("sync", &self.path)?;
+        if let Err(error) = std::fs::rename(&self.path, &path) {
+            // The folder of a rarely used algorithm is made when it is first needed.
+            if error.kind() != ErrorKind::NotFound {
+                return Err(error).at("name", &path);
+            }
+            let folder = path.parent().unwrap_or(self.store.root());
+            files::create_folders(folder).at("make folder", folder)?;
+            std::fs::rename(&self.path, &path).at("name", &path)?;
+        }
+        files::sync_parent(&path).at("sync", &path)?;
+        Ok((digest, self.written))
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.file.write_all_at(data, self.written)?;
+        self.digester.update(data);
+        self.written += data.len() as u64;
+        self.growth.lock().available = self.written;
+        self.growth.changed.notify_all();
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.growth.end(Outcome::Failed);
+            // Best effort: what stays behind in tmp/ is removed by the next collection.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    available: u64,
+    outcome: Option<Outcome>,
+}
+
+#[derive(Clone)]
+enum Outcome {
+    Finished(Digest, u64),
+    Failed,
+}
+
+struct Growth {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Growth {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, outcome: Outcome) {
+        let mut state = self.lock();
+        state.outcome.get_or_insert(outcome);
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+/// A blob that may still be growing.
+#[derive(Clone)]
+pub struct GrowingBlob {
+    file: Arc<File>,
+    growth: Arc<Growth>,
+}
+
+impl GrowingBlob {
+    /// A reader from `offset` that waits for more until the blob is finished, and fails when its writer gave up.
+    pub fn reader(&self, offset: u64) -> GrowingReader {
+        GrowingReader { blob: self.clone(), position: offset }
+    }
+
+    /// Waits until the blob is finished and gives its digest and size, or `None` when its writer gave up.
+    pub fn wait(&self) -> Option<(Digest, u64)> {
+        let mut state = self.growth.lock();
+        loop {
+            match &state.outcome {
+                Some(Outcome::Finished(digest, size)) => return Some((digest.clone(), *size)),
+                Some(Outcome::Failed) => return None,
+                None => state = self.growth.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+/// Reads a [`GrowingBlob`].
+pub struct GrowingReader {
+    blob: GrowingBlob,
+    position: u64,
+}
+
+impl Read for GrowingReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.blob.growth.lock();
+        let available = loop {
+            if state.available > self.position {
+                break state.available - self.position;
+            }
+            match state.outcome {
+                Some(Outcome::Finished(..)) => return Ok(0),
+                Some(Outcome::Failed) => return Err(io::Error::other("the blob that was being written was given up")),
+                None => state = self.blob.growth.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        };
+        drop(state);
+        let length = usize::try_from(available).map_or(buffer.len(), |available| available.min(buffer.len()));
+        let length = self.blob.file.read_at(&mut buffer[..length], self.position)?;
+        self.position += length as u64;
+        Ok(length)
+    }
+}

@@ -1,0 +1,286 @@
+//! Records that can be made again: the solver's cache, the stat cache, memos of exports.
+//!
+//! ```text
+//! records(namespace, key, value, used)        bytes by key, with the second of the last use
+//! record_resources(namespace, key, resource)  what of the store a record needs; collection keeps it
+//! ```
+//!
+//! The file is never the only copy of anything: where it is damaged it is put aside and begun anew.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+
+use crate::error::{Error, Result};
+use crate::leases::Resource;
+
+/// The schema's version; another one is thrown away.
+const VERSION: i64 = 1;
+/// How long another process's transaction is waited for.
+const BUSY: Duration = Duration::from_secs(30);
+/// A record's last use is written again only after this many seconds, so that reading stays reading.
+const USE_GRANULARITY: i64 = 600;
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS records (
+        namespace TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, used INTEGER NOT NULL,
+        PRIMARY KEY (namespace, key)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS record_resources (
+        namespace TEXT NOT NULL, key BLOB NOT NULL, resource TEXT NOT NULL,
+        PRIMARY KEY (namespace, key, resource)) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS by_resource ON record_resources (resource);
+";
+
+/// Bytes by key in namespaces, shared by processes. Behind a trait, so that tests can count and fail.
+pub trait RecordStorage: Send + Sync {
+    /// A record's value. Counts as a use.
+    fn get(&self, namespace: &str, key: &[u8]) -> Result<Option<Vec<u8>>>;
+    /// Sets a record. As long as it exists, collection keeps `resources`. They MUST be held when this is called.
+    fn put(&self, namespace: &str, key: &[u8], value: &[u8], resources: &[Resource]) -> Result<()>;
+    /// Removes a record. Gives whether it was there.
+    fn remove(&self, namespace: &str, key: &[u8]) -> Result<bool>;
+    /// All records of a namespace in the order of their keys.
+    fn list(&self, namespace: &str) -> Result<Vec<Record>>;
+}
+
+/// A record as listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value.
+    pub value: Vec<u8>,
+    /// The last use, in seconds since 1970, to within ten minutes.
+    pub used: u64,
+    /// What the record keeps from being collected.
+    pub resources: Vec<Resource>,
+}
+
+/// The database in `cache.db`, opened on first use.
+pub struct Database {
+    path: PathBuf,
+    connection: Mutex<Option<Connection>>,
+}
+
+impl Database {
+    pub(crate) fn new(path: PathBuf) -> Database {
+        Database { path, connection: Mutex::new(None) }
+    }
+
+    /// Runs `action` on the open connection. A damaged file is put aside once and begun anew.
+    fn with<T>(&self, action: impl Fn(&mut Connection) -> rusqlite::Result<T>) -> Result<T> {
+        let mut slot = self.lock();
+        let first = run(&self.path, &mut slot, &action);
+        let error = match first {
+            Err(error) if is_damage(&error) => {
+                *slot = None;
+                set_aside(&self.path);
+                match run(&self.path, &mut slot, &action) {
+                    Ok(value) => return Ok(value),
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error,
+            Ok(value) => return Ok(value),
+        };
+        Err(Error::Database { path: self.path.clone(), source: error })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All resources that records keep, each with the latest use of a record that needs it.
+    pub(crate) fn kept_resources(&self) -> Result<Vec<(Resource, u64)>> {
+        if !self.path.exists() {
+            return Ok(Vec::new());
+        }
+        self.with(|connection| {
+            let mut statement = connection.prepare(
+                "SELECT r.resource, max(u.used) FROM record_resources r JOIN records u USING (namespace, key)
+                 GROUP BY r.resource",
+            )?;
+            let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+            let mut kept = Vec::new();
+            for row in rows {
+                let (resource, used) = row?;
+                if let Ok(resource) = resource.parse() {
+                    kept.push((resource, u64::try_from(used).unwrap_or(0)));
+                }
+            }
+            Ok(kept)
+        })
+    }
+
+    /// Removes the records that need a resource, because the resource is gone or about to go.
+    pub(crate) fn remove_needing(&self, resources: &[Resource]) -> Result<u64> {
+        if resources.is_empty() || !self.path.exists() {
+            return Ok(0);
+        }
+        self.with(|connection| {
+            let transaction = connection.transaction()?;
+            let mut removed = 0;
+            for resource in resources {
+                let name = resource.to_string();
+                removed += transaction.prepare_cached(
+                    "DELETE FROM records WHERE (namespace, key) IN
+                     (SELECT namespace, key FROM record_resources WHERE resource = ?1)",
+                )?.execute([&name])?;
+            }
+            transaction.execute(
+                "DELETE FROM record_resources WHERE NOT EXISTS
+                 (SELECT 1 FROM records r WHERE r.namespace = record_resources.namespace AND r.key = record_resources.key)",
+                [],
+            )?;
+            transaction.commit()?;
+            Ok(removed as u64)
+        })
+    }
+
+    /// Removes the records last used before `second`, except those of `kept` namespaces.
+    pub(crate) fn remove_unused_since(&self, second: u64) -> Result<u64> {
+        if !self.path.exists() {
+            return Ok(0);
+        }
+        let second = i64::try_from(second).unwrap_or(i64::MAX);
+        self.with(|connection| {
+            let transaction = connection.transaction()?;
+            let removed = transaction.execute("DELETE FROM records WHERE used < ?1", [second])?;
+            transaction.execute(
+                "DELETE FROM record_resources WHERE NOT EXISTS
+                 (SELECT 1 FROM records r WHERE r.namespace = record_resources.namespace AND r.key = record_resources.key)",
+                [],
+            )?;
+            transaction.commit()?;
+            Ok(removed as u64)
+        })
+    }
+}
+
+impl RecordStorage for Database {
+    fn get(&self, namespace: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.with(|connection| {
+            let found = connection
+                .prepare_cached("SELECT value, used FROM records WHERE namespace = ?1 AND key = ?2")?
+                .query_row(params![namespace, key], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?)))
+                .optional()?;
+            let Some((value, used)) = found else { return Ok(None) };
+            if now() - used > USE_GRANULARITY {
+                connection
+                    .prepare_cached("UPDATE records SET used = ?3 WHERE namespace = ?1 AND key = ?2")?
+                    .execute(params![namespace, key, now()])?;
+            }
+            Ok(Some(value))
+        })
+    }
+
+    fn put(&self, namespace: &str, key: &[u8], value: &[u8], resources: &[Resource]) -> Result<()> {
+        self.with(|connection| {
+            let transaction = connection.transaction()?;
+            transaction.prepare_cached("INSERT OR REPLACE INTO records VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+                namespace,
+                key,
+                value,
+                now()
+            ])?;
+            transaction
+                .prepare_cached("DELETE FROM record_resources WHERE namespace = ?1 AND key = ?2")?
+                .execute(params![namespace, key])?;
+            for resource in resources {
+                transaction
+                    .prepare_cached("INSERT OR IGNORE INTO record_resources VALUES (?1, ?2, ?3)")?
+                    .execute(params![namespace, key, resource.to_string()])?;
+            }
+            transaction.commit()
+        })
+    }
+
+    fn remove(&self, namespace: &str, key: &[u8]) -> Result<bool> {
+        self.with(|connection| {
+            connection
+                .prepare_cached("DELETE FROM record_resources WHERE namespace = ?1 AND key = ?2")?
+                .execute(params![namespace, key])?;
+            let removed = connection
+                .prepare_cached("DELETE FROM records WHERE namespace = ?1 AND key = ?2")?
+                .execute(params![namespace, key])?;
+            Ok(removed > 0)
+        })
+    }
+
+    fn list(&self, namespace: &str) -> Result<Vec<Record>> {
+        self.with(|connection| {
+            let mut resources = connection
+                .prepare_cached("SELECT resource FROM record_resources WHERE namespace = ?1 AND key = ?2 ORDER BY 1")?;
+            let mut statement =
+                connection.prepare_cached("SELECT key, value, used FROM records WHERE namespace = ?1 ORDER BY key")?;
+            let mut rows = statement.query([namespace])?;
+            let mut records = Vec::new();
+            while let Some(row) = rows.next()? {
+                let key: Vec<u8> = row.get(0)?;
+                let named = resources.query_map(params![namespace, key], |row| row.get::<_, String>(0))?;
+                let named: Vec<String> = named.collect::<rusqlite::Result<_>>()?;
+                records.push(Record {
+                    value: row.get(1)?,
+                    used: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
+                    resources: named.iter().filter_map(|name| name.parse().ok()).collect(),
+                    key,
+                });
+            }
+            Ok(records)
+        })
+    }
+}
+
+fn run<T>(
+    path: &Path,
+    slot: &mut Option<Connection>,
+    action: &impl Fn(&mut Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let connection = match slot {
+        Some(connection) => connection,
+        empty => empty.insert(open(path)?),
+    };
+    action(connection)
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version != VERSION {
+        // Processes that open a new database at once queue here; each step repeats harmlessly.
+        connection.execute_batch("PRAGMA journal_mode = WAL; BEGIN IMMEDIATE")?;
+        if version != 0 {
+            connection.execute_batch("DROP TABLE IF EXISTS records; DROP TABLE IF EXISTS record_resources;")?;
+        }
+        connection.execute_batch(SCHEMA)?;
+        connection.execute_batch(&format!("PRAGMA user_version = {VERSION}; COMMIT"))?;
+    }
+    // Records are rebuildable: a crash of the machine may lose the last ones, never the file.
+    connection.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY")?;
+    Ok(connection)
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// Moves a damaged database out of the way, its log with it.
+fn set_aside(path: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut from = path.as_os_str().to_owned();
+        from.push(suffix);
+        let mut to = path.as_os_str().to_owned();
+        to.push(format!(".damaged{suffix}"));
+        // Where even this fails, opening fails next and says why.
+        let _ = std::fs::rename(from, to);
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

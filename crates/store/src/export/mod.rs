@@ -1,0 +1,221 @@
+//! Writing the result of a step as a layer, in one pass: archive, diff ID, compression, digest, blob.
+
+mod diff;
+
+use std::io::{BufWriter, Read, Write};
+
+use onetag_oci::{Algorithm, Descriptor, DiffId, Digest, Digester};
+use serde::{Deserialize, Serialize};
+
+use crate::blobs::{BlobWriter, GrowingBlob};
+use crate::database::RecordStorage;
+use crate::error::{At, Error, Result};
+use crate::layer::{CompressionOptions, Compressor, LayerError, TarWriter};
+use crate::leases::Resource;
+use crate::pipeline;
+use crate::stack::Stack;
+use crate::steps::LayerId;
+use crate::store::Store;
+use crate::tree::MergedTree;
+
+/// The namespace of finished exports in the database.
+const MEMO: &str = "export";
+/// Raised whenever the same tree would give other bytes.
+const FORMAT: u32 = 1;
+/// Bytes gathered before they are hashed and compressed.
+const BUFFER: usize = 256 << 10;
+
+/// How a layer is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LayerOptions {
+    /// Format and level.
+    pub compression: CompressionOptions,
+    /// Later modification times are set back to this one (seconds since 1970), as `rewrite-timestamp` asks.
+    pub latest_mtime: Option<i64>,
+}
+
+/// A layer that was written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExportedLayer {
+    /// The digest of the uncompressed archive.
+    pub diff_id: DiffId,
+    /// The blob, with the OCI media type of its compression.
+    pub descriptor: Descriptor,
+    /// Bytes of the uncompressed archive.
+    pub uncompressed_size: u64,
+    /// Entries of the archive; none where the step changed nothing.
+    pub entries: u64,
+}
+
+impl Store {
+    /// Writes a step's result as a layer blob. `below` is the stack that the step ran on: folders that it has alike
+    /// and removals of what it lacks are left out. The same tree gives the same bytes on every machine; a layer
+    /// written before is not written again as long as its blob is there.
+    ///
+    /// MUST NOT be called from a rayon task: compression runs on rayon's threads and is waited for here.
+    ///
+    /// # Errors
+    /// [`Error::NotAStep`] for a layer of an image, which has a blob of its own.
+    pub fn export_layer(&self, layer: &LayerId, below: &Stack, options: &LayerOptions) -> Result<ExportedLayer> {
+        self.export_layer_while(layer, below, options, |_| {})
+    }
+
+    /// As [`Store::export_layer`]; `started` gets the blob as it begins to grow, for an upload at the same time. It
+    /// is not called where the layer was written before.
+    pub fn export_layer_while(
+        &self,
+        layer: &LayerId,
+        below: &Stack,
+        options: &LayerOptions,
+        started: impl FnOnce(GrowingBlob),
+    ) -> Result<ExportedLayer> {
+        let LayerId::Step(step) = layer else {
+            return Err(Error::NotAStep { layer: layer.to_string() });
+        };
+        self.hold(&layer.resource())?;
+        let key = memo_key(layer, below, options);
+        if let Some(known) = self.exported(&key)? {
+            return Ok(known);
+        }
+        let tree = self.layer_tree(layer)?;
+        let writer = self.blob_writer()?;
+        started(writer.growing());
+        let below = MergedTree::open(&below.lowers, self.ownership())?;
+        let upper = crate::steps::open_tree(&tree)?;
+        let mut archive = ArchiveWriter::new(writer, options.compression);
+        let statistics = diff::write(&mut archive, upper, &below, self.ownership(), options.latest_mtime)
+            .map_err(|source| Error::Export { path: self.step_path(step), source })?;
+        let mut exported = archive.finish(self)?;
+        exported.entries = statistics.entries;
+        self.remember(&key, &exported)?;
+        Ok(exported)
+    }
+
+    /// A layer's blob in another compression.
+    pub fn recompress(&self, blob: &Digest, options: &CompressionOptions) -> Result<ExportedLayer> {
+        let key = format!("recompress {FORMAT}\n{blob}\n{options:?}");
+        if let Some(known) = self.exported(&key)? {
+            return Ok(known);
+        }
+        let limits = self.limits();
+        let mut archive = ArchiveWriter::new(self.blob_writer()?, *options);
+        let copied = pipeline::decompress(self.open_blob(blob)?, Algorithm::Sha256, limits.ratio, |stream| {
+            copy_stream(stream, &mut archive)
+        });
+        copied.map_err(|source| Error::Unpack { blob: blob.clone(), source })?;
+        let exported = archive.finish(self)?;
+        self.remember(&key, &exported)?;
+        Ok(exported)
+    }
+
+    /// Makes one layer of a root file system's archive, whatever it is compressed with. The archive's bytes are
+    /// kept, so that its diff ID is that of the file; it must be a valid layer.
+    pub fn import_rootfs<R: Read + Send>(&self, archive: R, options: &CompressionOptions) -> Result<ExportedLayer> {
+        let limits = self.limits();
+        let mut writer = ArchiveWriter::new(self.blob_writer()?, *options);
+        let mut entries = 0;
+        let imported = pipeline::decompress(archive, Algorithm::Sha256, limits.ratio, |stream| {
+            let mut tee = Tee { stream, writer: &mut writer };
+            let mut reader = crate::layer::TarReader::new(&mut tee, limits.clone());
+            while let Some(header) = reader.next_entry()? {
+                crate::layer::validate_path(&header.path, limits)?;
+                entries += 1;
+            }
+            reader.finish().map(drop)
+        });
+        imported.map_err(|source| Error::Import { source })?;
+        let mut exported = writer.finish(self)?;
+        exported.entries = entries;
+        Ok(exported)
+    }
+
+    fn exported(&self, key: &str) -> Result<Option<ExportedLayer>> {
+        let Some(value) = self.database().get(MEMO, key.as_bytes())? else { return Ok(None) };
+        let Ok(known) = serde_json::from_slice::<ExportedLayer>(&value) else { return Ok(None) };
+        self.hold(&Resource::Blob(known.descriptor.digest.clone()))?;
+        let present = self.blob_size(&known.descriptor.digest) == Some(known.descriptor.size);
+        Ok(present.then_some(known))
+    }
+
+    fn remember(&self, key: &str, exported: &ExportedLayer) -> Result<()> {
+        let value = onetag_oci::go_json(exported);
+        let resource = Resource::Blob(exported.descriptor.digest.clone());
+        self.database().put(MEMO, key.as_bytes(), &value, &[resource])
+    }
+}
+
+fn memo_key(layer: &LayerId, below: &Stack, options: &LayerOptions) -> String {
+    let below: Vec<String> = below.layers.iter().map(ToString::to_string).collect();
+    let below = Digest::sha256(below.join("\n").as_bytes());
+    let CompressionOptions { compression, .. } = options.compression;
+    let level = options.compression.effective_level();
+    format!("layer {FORMAT}\n{layer}\n{below}\n{compression:?} {level} {:?}", options.latest_mtime)
+}
+
+fn copy_stream(stream: &mut dyn Read, archive: &mut ArchiveWriter) -> Result<(), LayerError> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let length = stream.read(&mut buffer).map_err(LayerError::Read)?;
+        if length == 0 {
+            return Ok(());
+        }
+        archive.write_all(&buffer[..length]).map_err(LayerError::Write)?;
+    }
+}
+
+/// An archive on its way into a blob.
+struct ArchiveWriter {
+    compressor: Compressor<BlobWriter>,
+    options: CompressionOptions,
+    digester: Digester,
+    size: u64,
+}
+
+impl ArchiveWriter {
+    fn new(blob: BlobWriter, options: CompressionOptions) -> ArchiveWriter {
+        let digester = Digester::new(Algorithm::Sha256);
+        ArchiveWriter { compressor: Compressor::new(blob, options), options, digester, size: 0 }
+    }
+
+    fn finish(self, store: &Store) -> Result<ExportedLayer> {
+        let blob = self.compressor.finish().at("write blob in", store.root())?;
+        let diff_id = DiffId(self.digester.finish());
+        let (digest, size) = blob.finish(None, None)?;
+        let descriptor = Descriptor::new(self.options.media_type(), digest, size);
+        Ok(ExportedLayer { diff_id, descriptor, uncompressed_size: self.size, entries: 0 })
+    }
+}
+
+impl Write for ArchiveWriter {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        self.digester.update(data);
+        self.size += data.len() as u64;
+        self.compressor.write_all(data)?;
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes an archive's bytes on while they are read.
+struct Tee<'a> {
+    stream: &'a mut dyn Read,
+    writer: &'a mut ArchiveWriter,
+}
+
+impl Read for Tee<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.stream.read(buffer)?;
+        self.writer.write_all(&buffer[..length])?;
+        Ok(length)
+    }
+}
+
+/// The writer that the differ uses: small pieces gathered.
+type Output<'a> = TarWriter<BufWriter<&'a mut ArchiveWriter>>;
+
+fn output(archive: &mut ArchiveWriter) -> Output<'_> {
+    TarWriter::new(BufWriter::with_capacity(BUFFER, archive))
+}

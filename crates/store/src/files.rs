@@ -1,0 +1,208 @@
+//! Small operations on files, relative to folder descriptors, shared by the modules of the store.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
+use rustix::io::Errno;
+
+/// Flags for a folder that is only walked through or listed.
+pub(crate) const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Opens a folder by path, following links: for paths that the store itself made.
+pub(crate) fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, FOLDER, Mode::empty())?)
+}
+
+/// Opens `path` inside `root`: symlinks are followed as if `root` were `/`, magic links never.
+pub(crate) fn open_in_root(root: impl AsFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let relative = path.as_os_str().as_bytes();
+    let start = relative.iter().position(|&byte| byte != b'/').unwrap_or(relative.len());
+    let relative: &OsStr =
+        if start == relative.len() { OsStr::new(".") } else { OsStr::from_bytes(&relative[start..]) };
+    loop {
+        let opened = rustix::fs::openat2(
+            &root,
+            relative,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        );
+        match opened {
+            Err(Errno::AGAIN | Errno::INTR) => continue,
+            other => return other,
+        }
+    }
+}
+
+/// Makes a folder and its parents with mode 0700 where they are absent.
+pub(crate) fn create_folders(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes what was written to a file, and its entry in the folder above, survive a crash of the machine.
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    File::open(parent)?.sync_all()
+}
+
+/// Replaces `path` by `content` in one step that survives a crash: written to `temporary`, synced, renamed.
+pub(crate) fn replace_file(path: &Path, temporary: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(temporary)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    if let Err(error) = written.and_then(|()| std::fs::rename(temporary, path)) {
+        let _ = std::fs::remove_file(temporary);
+        return Err(error);
+    }
+    sync_parent(path)
+}
+
+/// The names in a folder in byte order, without `.` and `..`, each with its type where the file system tells.
+pub(crate) fn list(folder: impl AsFd) -> rustix::io::Result<Vec<(OsString, FileType)>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push((OsString::from_vec(name.to_vec()), entry.file_type()));
+        }
+    }
+    names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(names)
+}
+
+/// The state of `name` in `folder`, the link itself where it is one.
+pub(crate) fn stat(folder: impl AsFd, name: &OsStr) -> rustix::io::Result<Stat> {
+    rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// Whether a state is that of an overlay whiteout: a character device 0/0.
+pub(crate) fn is_whiteout(stat: &Stat) -> bool {
+    file_type(stat) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// The type of file of a state.
+pub(crate) fn file_type(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// The permission bits of a state, set-id and sticky bits among them.
+pub(crate) fn permissions(stat: &Stat) -> u32 {
+    stat.st_mode & 0o7777
+}
+
+/// A pair of timestamps that sets access and modification time to the same instant.
+pub(crate) fn timestamps(seconds: i64, nanoseconds: u32) -> Timestamps {
+    let instant = Timespec { tv_sec: seconds, tv_nsec: i64::from(nanoseconds) as _ };
+    Timestamps { last_access: instant, last_modification: instant }
+}
+
+/// Removes `name` in `folder` whatever it is, a folder with all below it. Never follows a link and never
+/// leaves the folder, whatever another process does to the tree meanwhile. Absence is success.
+pub(crate) fn remove_tree(folder: impl AsFd, name: &OsStr) -> io::Result<()> {
+    match rustix::fs::unlinkat(&folder, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match rustix::fs::unlinkat(&folder, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let top = open_to_empty(folder.as_fd(), name)?;
+    empty_folder(top)?;
+    match rustix::fs::unlinkat(&folder, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens a folder that is about to be emptied, giving its owner the access that this needs.
+fn open_to_empty(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
+    let flags = FOLDER | OFlags::NOFOLLOW;
+    match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            rustix::fs::chmodat(folder, name, Mode::from_raw_mode(0o700), AtFlags::empty())?;
+            Ok(rustix::fs::openat(folder, name, flags, Mode::empty())?)
+        }
+        opened => Ok(opened?),
+    }
+}
+
+/// Descriptors that a removal holds at once; deeper folders are moved up first.
+const MAX_OPEN_LEVELS: usize = 128;
+
+/// A folder being emptied.
+struct Level {
+    fd: OwnedFd,
+    names: Vec<OsString>,
+    made_writable: bool,
+}
+
+impl Level {
+    fn open(fd: OwnedFd) -> io::Result<Level> {
+        let names = list(&fd)?.into_iter().map(|(name, _)| name).collect();
+        Ok(Level { fd, names, made_writable: false })
+    }
+
+    /// Removes one name. Gives the folder that must be emptied first where the name is one.
+    fn remove(&mut self, name: &OsStr) -> io::Result<Option<OwnedFd>> {
+        loop {
+            match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => return Ok(None),
+                Err(Errno::ISDIR | Errno::PERM | Errno::ACCESS) => {}
+                Err(error) => return Err(error.into()),
+            }
+            match rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => return Ok(None),
+                Err(Errno::NOTEMPTY | Errno::EXIST) => return open_to_empty(self.fd.as_fd(), name).map(Some),
+                Err(Errno::ACCESS) if !self.made_writable => {
+                    rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(0o700))?;
+                    self.made_writable = true;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Removes everything in a folder, deepest first, without recursion: trees may be deeper than a thread's stack
+/// and than the limit of open files.
+fn empty_folder(top: OwnedFd) -> io::Result<()> {
+    let mut levels = vec![Level::open(top)?];
+    let mut moved = 0_u64;
+    while let Some(level) = levels.last_mut() {
+        let Some(name) = level.names.last().cloned() else {
+            levels.pop();
+            continue;
+        };
+        let Some(child) = level.remove(&name)? else {
+            level.names.pop();
+            continue;
+        };
+        if levels.len() < MAX_OPEN_LEVELS {
+            levels.push(Level::open(child)?);
+            continue;
+        }
+        let shallow = OsString::from(format!(".onetag-removed-{moved}"));
+        moved += 1;
+        let deep = levels.len() - 1;
+        rustix::fs::renameat(&levels[deep].fd, &name, &levels[0].fd, &shallow)?;
+        levels[deep].names.pop();
+        levels[0].names.insert(0, shallow);
+    }
+    Ok(())
+}
+
+/// The path of `name` in an opened folder, for the few system calls that take no descriptor.
+pub(crate) fn path_through(folder: impl AsFd, name: &OsStr) -> PathBuf {
+    let mut path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd()));
+    path.push(name);
+    path
+}

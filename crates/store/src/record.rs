@@ -1,0 +1,76 @@
+//! `record.json` beside every tree: what the tree holds beyond its files, and whether it can be believed.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{At, Error, Result};
+use crate::layer::Applied;
+use crate::store::Store;
+
+/// The record's form; another one is not believed.
+const VERSION: u32 = 1;
+
+/// What is known about a tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TreeRecord {
+    version: u32,
+    /// The boot in which the tree was written, until it is synced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot: Option<String>,
+    /// What the tree was unpacked with.
+    #[serde(default)]
+    pub applied: Applied,
+    /// Bytes on disk, where counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+}
+
+impl TreeRecord {
+    /// The record of a tree that this boot wrote and nothing synced.
+    pub fn unsynced(store: &Store) -> TreeRecord {
+        let boot = Some(store.boot_id().to_owned());
+        TreeRecord { version: VERSION, boot, applied: Applied::default(), disk_bytes: None }
+    }
+
+    /// The same record with what the tree was unpacked with.
+    pub fn with_applied(mut self, applied: Applied) -> TreeRecord {
+        self.applied = applied;
+        self
+    }
+
+    /// Whether the tree survived in any case.
+    pub fn is_synced(&self) -> bool {
+        self.boot.is_none()
+    }
+
+    /// Writes the record into the folder that holds the tree.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join("record.json");
+        let content = serde_json::to_vec(self).map_err(|source| Error::Encode { path: path.clone(), source })?;
+        let temporary = folder.join("record.json.new");
+        std::fs::write(&temporary, content).at("write", &temporary)?;
+        std::fs::rename(&temporary, &path).at("name", &path)
+    }
+}
+
+/// The record of a tree that can be believed: complete, and synced or written since the machine started.
+pub(crate) fn read_valid(store: &Store, folder: &Path) -> Option<TreeRecord> {
+    let content = std::fs::read(folder.join("record.json")).ok()?;
+    let record: TreeRecord = serde_json::from_slice(&content).ok()?;
+    let survived = record.boot.as_deref().is_none_or(|boot| boot == store.boot_id());
+    (record.version == VERSION && survived).then_some(record)
+}
+
+/// Marks all trees as surviving after the file system was synced. `folders` hold trees with records.
+pub(crate) fn mark_synced<'a>(store: &Store, folders: impl IntoIterator<Item = &'a Path>) -> Result<u64> {
+    let mut marked = 0;
+    for folder in folders {
+        if let Some(mut record) = read_valid(store, folder).filter(|record| !record.is_synced()) {
+            record.boot = None;
+            record.write(folder)?;
+            marked += 1;
+        }
+    }
+    Ok(marked)
+}

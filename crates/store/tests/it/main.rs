@@ -1,0 +1,6 @@
+//! The store from outside, on real folders.
+
+mod archive;
+mod blobs;
+mod layers;
+mod references;
