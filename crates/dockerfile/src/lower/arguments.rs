@@ -1,0 +1,84 @@
+//! Arguments that hold for the whole Dockerfile.
+
+use onetag_llb::ProxyEnvironment;
+use onetag_oci::Platform;
+
+use super::LowerOptions;
+use super::environment::EnvironmentList;
+use super::error::{At, Result};
+use crate::file::Dockerfile;
+use crate::instruction::Command;
+use crate::shell::Lex;
+
+/// Automatic platform arguments and the `ARG`s before the first `FROM`.
+pub(crate) struct GlobalArguments {
+    pub list: EnvironmentList,
+}
+
+impl GlobalArguments {
+    pub(crate) fn new(
+        file: &Dockerfile,
+        options: &LowerOptions,
+        target: &Platform,
+        stage: &str,
+        lex: &Lex,
+    ) -> Result<GlobalArguments> {
+        let mut list = automatic(options, target, stage);
+        for instruction in &file.meta_args {
+            let Command::Arg(arg) = &instruction.command else { continue };
+            for definition in &arg.args {
+                let value = match (options.build_args.get(&definition.key), &definition.value) {
+                    (Some(given), _) => Some(given.clone()),
+                    (None, Some(default)) => Some(lex.process_word(default, &list).at(Some(instruction.lines))?.value),
+                    (None, None) => None,
+                };
+                if let Some(value) = value {
+                    list.set(&definition.key, &value);
+                }
+            }
+        }
+        Ok(GlobalArguments { list })
+    }
+}
+
+fn automatic(options: &LowerOptions, target: &Platform, stage: &str) -> EnvironmentList {
+    let build = &options.build_platform;
+    let stage = if stage.is_empty() { "default" } else { stage };
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let mut list = EnvironmentList::default();
+    for (name, value) in [
+        ("BUILDPLATFORM", build.to_string()),
+        ("BUILDOS", build.os.clone()),
+        ("BUILDOSVERSION", text(&build.os_version)),
+        ("BUILDARCH", build.architecture.clone()),
+        ("BUILDVARIANT", text(&build.variant)),
+        ("TARGETPLATFORM", target.format_all()),
+        ("TARGETOS", target.os.clone()),
+        ("TARGETOSVERSION", text(&target.os_version)),
+        ("TARGETARCH", target.architecture.clone()),
+        ("TARGETVARIANT", text(&target.variant)),
+        ("TARGETSTAGE", stage.to_owned()),
+    ] {
+        list.set(name, options.build_args.get(name).unwrap_or(&value));
+    }
+    list
+}
+
+/// The proxy variables among the build arguments. They reach every step without counting for the cache.
+pub(crate) fn proxy(options: &LowerOptions) -> Option<ProxyEnvironment> {
+    let mut proxy = ProxyEnvironment::default();
+    let mut is_set = false;
+    for (name, value) in &options.build_args {
+        let place = match name.to_lowercase().as_str() {
+            "http_proxy" => &mut proxy.http,
+            "https_proxy" => &mut proxy.https,
+            "ftp_proxy" => &mut proxy.ftp,
+            "no_proxy" => &mut proxy.no,
+            "all_proxy" => &mut proxy.all,
+            _ => continue,
+        };
+        place.clone_from(value);
+        is_set = true;
+    }
+    is_set.then_some(proxy)
+}

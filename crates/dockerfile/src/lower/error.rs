@@ -1,0 +1,273 @@
+//! What can be wrong with a Dockerfile beyond its syntax.
+
+use onetag_llb::GraphError;
+use onetag_oci::{DigestError, PlatformError, ReferenceError};
+
+use crate::chmod::ModeError;
+use crate::diagnostic::Diagnostic;
+use crate::git::GitReferenceError;
+use crate::instruction::{ExpandFailure, MountError};
+use crate::ports::PortError;
+use crate::resolver::ResolveError;
+use crate::shell::ShellError;
+use crate::span::LineRange;
+use crate::values::quote;
+
+/// An error of lowering, with the instructions it is about.
+#[derive(Debug)]
+pub struct DockerfileError {
+    /// What is wrong.
+    pub kind: Box<DockerfileErrorKind>,
+    /// The lines of the instructions that it is about, the innermost first; empty where no instruction is at fault.
+    pub lines: Vec<LineRange>,
+}
+
+impl std::fmt::Display for DockerfileError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl std::error::Error for DockerfileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.kind.source()
+    }
+}
+
+impl<K: Into<DockerfileErrorKind>> From<K> for DockerfileError {
+    fn from(kind: K) -> DockerfileError {
+        DockerfileError { kind: Box::new(kind.into()), lines: Vec::new() }
+    }
+}
+
+impl From<ExpandFailure<ShellError>> for DockerfileErrorKind {
+    fn from(failure: ExpandFailure<ShellError>) -> DockerfileErrorKind {
+        match failure {
+            ExpandFailure::Word(error) => error.into(),
+            ExpandFailure::Mount(error) => error.into(),
+        }
+    }
+}
+
+pub(crate) type Result<T> = std::result::Result<T, DockerfileError>;
+
+/// Says where an error happened.
+pub(crate) trait At<T> {
+    /// Adds the lines of an instruction.
+    fn at(self, lines: Option<LineRange>) -> Result<T>;
+}
+
+impl<T, E: Into<DockerfileError>> At<T> for std::result::Result<T, E> {
+    fn at(self, lines: Option<LineRange>) -> Result<T> {
+        self.map_err(|error| {
+            let mut error = error.into();
+            error.lines.extend(lines);
+            error
+        })
+    }
+}
+
+/// What is wrong with a Dockerfile beyond its syntax. The phrases are those that users know from BuildKit.
+#[derive(Debug, thiserror::Error)]
+pub enum DockerfileErrorKind {
+    /// There is no stage.
+    #[error("dockerfile contains no stages to build")]
+    NoStages,
+    /// A word could not be expanded.
+    #[error(transparent)]
+    Shell(#[from] ShellError),
+    /// A `FROM` whose name is empty once its variables are known.
+    #[error("base name ({0}) should not be blank")]
+    BlankBase(String),
+    /// A `FROM --platform` that is empty once its variables are known.
+    #[error("empty platform value from expression {expression}{}", did_you_mean(.nearest))]
+    EmptyPlatform {
+        /// The value as written.
+        expression: String,
+        /// A variable that was probably meant.
+        nearest: Option<String>,
+    },
+    /// A `FROM --platform` that is no platform.
+    #[error("failed to parse platform {expression}{}", did_you_mean(.nearest))]
+    Platform {
+        /// The value as written.
+        expression: String,
+        /// A variable that was probably meant.
+        nearest: Option<String>,
+        /// What is wrong with it.
+        source: PlatformError,
+    },
+    /// `--target` names no stage.
+    #[error("target stage {} could not be found{}", quote(.target), did_you_mean(.nearest))]
+    UnknownTarget {
+        /// The name.
+        target: String,
+        /// A stage that was probably meant.
+        nearest: Option<String>,
+    },
+    /// A variable in `COPY --from`.
+    #[error(
+        "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround"
+    )]
+    FromVariable,
+    /// `COPY --from` with the number of a stage that does not exist.
+    #[error("invalid stage index {0}")]
+    StageIndex(i64),
+    /// Stages that need each other.
+    #[error("circular dependency detected on stage: {0}")]
+    Circular(String),
+    /// A base that is no image reference.
+    #[error("failed to parse stage name {}", quote(.name))]
+    BaseReference {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        source: ReferenceError,
+    },
+    /// A base image that cannot be resolved.
+    #[error("{name}: failed to resolve source metadata for {reference}{}", did_you_mean(.nearest))]
+    BaseImage {
+        /// The name as written.
+        name: String,
+        /// The complete reference.
+        reference: String,
+        /// A stage that was probably meant.
+        nearest: Option<String>,
+        /// Why.
+        source: ResolveError,
+    },
+    /// A name that cannot be that of a context.
+    #[error("invalid context name {name}")]
+    ContextName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        source: ReferenceError,
+    },
+    /// A named context that cannot be resolved.
+    #[error("failed to load context {name}")]
+    Context {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: ResolveError,
+    },
+    /// A named context that is said to be a git repository and is none.
+    #[error("invalid git context {0}")]
+    GitContext(String),
+    /// A named context that stands for a stage that does not exist.
+    #[error("context {name} means stage {}, which does not exist", quote(.stage))]
+    ContextStage {
+        /// The context.
+        name: String,
+        /// The stage.
+        stage: String,
+    },
+    /// An ignore file that cannot be read.
+    #[error("failed to read the ignore file")]
+    IgnoreFile(#[source] ResolveError),
+    /// A trigger of the base image is no instruction.
+    #[error("{}", .0.message)]
+    Trigger(Box<Diagnostic>),
+    /// A stage that comes later, or that is this stage.
+    #[error("cannot copy from stage {}, it needs to be defined before current stage {}", quote(.from), quote(.stage))]
+    CopyFromLater {
+        /// The value of `--from`.
+        from: String,
+        /// The stage of the instruction.
+        stage: String,
+    },
+    /// A stage that comes later, or that is this stage.
+    #[error("cannot mount from stage {} to {}, stage needs to be defined before current command", quote(.from), quote(.target))]
+    MountFromLater {
+        /// The value of `from`.
+        from: String,
+        /// The value of `target`.
+        target: String,
+    },
+    /// A mount of `RUN` is wrong.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// A mount that would hide the root.
+    #[error("invalid mount target {}", quote(.0))]
+    MountTarget(String),
+    /// An `ssh` mount with a source.
+    #[error("ssh does not support source")]
+    SshSource,
+    /// `RUN --device`.
+    #[error("RUN --device is not supported: this builder hands no devices to steps")]
+    Device,
+    /// `COPY --chmod` is a number out of range.
+    #[error("invalid chmod parameter: '{0}'. it should be octal string and between 0 and 07777")]
+    Chmod(String),
+    /// `COPY --chmod` is no mode.
+    #[error("invalid chmod parameter: '{value}'")]
+    ChmodSymbolic {
+        /// The value.
+        value: String,
+        /// What is wrong with it.
+        source: ModeError,
+    },
+    /// `--checksum` of several sources.
+    #[error("checksum can't be specified for multiple sources")]
+    ChecksumSources,
+    /// `--checksum` of something that is not remote.
+    #[error("checksum requires HTTP(S) or Git sources")]
+    ChecksumLocal,
+    /// `--checksum` is no digest.
+    #[error("invalid checksum {}", quote(.value))]
+    Checksum {
+        /// The value.
+        value: String,
+        /// What is wrong with it.
+        source: DigestError,
+    },
+    /// Two different checksums.
+    #[error("checksum mismatch {} != {}", quote(.flag), quote(.query))]
+    ChecksumMismatch {
+        /// The value of `--checksum`.
+        flag: String,
+        /// The value in the URL.
+        query: String,
+    },
+    /// A git repository as a source of `COPY`.
+    #[error("source can't be a git ref for COPY")]
+    CopyGit,
+    /// A URL as a source of `COPY`.
+    #[error("source can't be a URL for COPY")]
+    CopyUrl,
+    /// The flag and the URL disagree.
+    #[error("inconsistent keep-git-dir configuration")]
+    KeepGitDir,
+    /// The query of a git reference is wrong.
+    #[error(transparent)]
+    Git(#[from] GitReferenceError),
+    /// A word of `EXPOSE` is no port.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// An empty volume.
+    #[error("VOLUME specified can not be an empty string")]
+    EmptyVolume,
+    /// `STOPSIGNAL` names no signal.
+    #[error("invalid signal: {0}")]
+    Signal(String),
+    /// Heredocs of a `RUN` in exec form.
+    #[error("parsing produced an invalid run command: {0:?}")]
+    RunHeredoc(Vec<String>),
+    /// SOURCE_DATE_EPOCH is neither a number nor the name of a source.
+    #[error("invalid SOURCE_DATE_EPOCH: {0}")]
+    Epoch(String),
+    /// The stage that SOURCE_DATE_EPOCH names is not just one remote `ADD`.
+    #[error("SOURCE_DATE_EPOCH stage {0}")]
+    EpochStage(&'static str),
+    /// The source that SOURCE_DATE_EPOCH names cannot be asked.
+    #[error("failed to resolve SOURCE_DATE_EPOCH")]
+    EpochSource(#[source] ResolveError),
+    /// The collected operations make no graph.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+}
+
+fn did_you_mean(nearest: &Option<String>) -> String {
+    nearest.as_ref().map(|nearest| format!(" (did you mean {nearest}?)")).unwrap_or_default()
+}
