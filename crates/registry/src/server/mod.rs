@@ -193,13 +193,33 @@ impl Server {
     /// # Errors
     /// When the runtime cannot be started.
     pub fn run(self, shutdown: &Shutdown) -> Result<(), ServerError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .thread_name("registry")
-            .max_blocking_threads(64)
-            .enable_all()
-            .build()
-            .map_err(ServerError::Runtime)?;
+        let runtime = runtime()?;
         let result = runtime.block_on(self.accept(shutdown));
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        result
+    }
+
+    /// Answers until the process is asked to end (SIGINT, SIGTERM), and then lets requests under way end. Blocks.
+    ///
+    /// # Errors
+    /// When the runtime cannot be started or signals cannot be listened to.
+    pub fn run_until_signal(self) -> Result<(), ServerError> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let shutdown = Shutdown::new();
+        let runtime = runtime()?;
+        let stop = shutdown.clone();
+        let result = runtime.block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Runtime)?;
+            let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Runtime)?;
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                stop.trigger();
+            });
+            self.accept(&shutdown).await
+        });
         runtime.shutdown_timeout(Duration::from_secs(1));
         result
     }
@@ -242,6 +262,15 @@ impl Server {
         let _ = tokio::time::timeout(self.limits.grace, connections.shutdown()).await;
         Ok(())
     }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, ServerError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .thread_name("registry")
+        .max_blocking_threads(64)
+        .enable_all()
+        .build()
+        .map_err(ServerError::Runtime)
 }
 
 fn http_server() -> hyper_util::server::conn::auto::Builder<TokioExecutor> {

@@ -1,0 +1,458 @@
+//! Reading: tags to descriptors, manifests, blobs.
+
+use base64::Engine;
+use http::{Method, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use onetag_oci::{Descriptor, Digest, Digester, ManifestDocument, Reference, media_type};
+use url::Url;
+
+use super::Client;
+use super::exchange::{Call, Exchange, read_body};
+use super::hosts::{self, Endpoint};
+use super::scope::Scope;
+use crate::content::BlobSink;
+use crate::error::{Error, RedactedUrl, Result};
+use crate::wire::{self, MANIFEST_LIMIT_BYTES, range};
+
+/// Types of manifests asked for, most wanted first.
+const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
+                      application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, \
+                      application/json;q=0.1, */*;q=0.1";
+
+/// A manifest as it was served.
+pub(crate) struct Served {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) media_type: Option<String>,
+}
+
+impl Client {
+    /// What a reference points to, without fetching it where the registry allows that.
+    ///
+    /// # Errors
+    /// When it does not exist or cannot be asked for.
+    pub fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+        let reference = reference.clone().with_default_tag();
+        self.run(async |exchange| {
+            self.on_endpoints(exchange, &reference, async |endpoint| {
+                head_manifest(exchange, endpoint, &reference).await
+            })
+            .await
+        })
+    }
+
+    /// The manifest or index that a reference points to, verified against the reference's digest if it has one.
+    ///
+    /// # Errors
+    /// When it does not exist, is not what its digest says, or is none that can be used.
+    pub fn manifest(&self, reference: &Reference) -> Result<ManifestDocument> {
+        let reference = reference.clone().with_default_tag();
+        let served = self.run(async |exchange| {
+            self.on_endpoints(exchange, &reference, async |endpoint| get_manifest(exchange, endpoint, &reference).await)
+                .await
+        })?;
+        ManifestDocument::parse(served.bytes, served.media_type.as_deref())
+            .map_err(|source| Error::Document { what: reference.familiar(), source })
+    }
+
+    /// Fetches a blob of a repository; of the reference only the repository counts.
+    ///
+    /// Digest and size are verified while bytes arrive; a cut is resumed where it happened, wrong content fetched once more.
+    ///
+    /// # Errors
+    /// When it does not exist, keeps being wrong, or cannot be written.
+    pub fn fetch_blob(&self, repository: &Reference, descriptor: &Descriptor, sink: &mut dyn BlobSink) -> Result<()> {
+        if let Some(bytes) = embedded(descriptor) {
+            return sink.write(&bytes).map_err(|source| sink_error(&descriptor.digest, source));
+        }
+        self.run(async |exchange| {
+            let mut download = Download::new(descriptor, sink);
+            let endpoints = hosts::for_pull(self.hosts(), repository.domain())?;
+            download.fetch(exchange, endpoints, repository).await
+        })
+    }
+
+    /// Whether a repository has a blob.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked.
+    pub fn blob_exists(&self, repository: &Reference, digest: &Digest) -> Result<bool> {
+        self.run(async |exchange| {
+            let endpoint = exchange.settled(hosts::origin(self.hosts(), repository.domain())?);
+            let scope = Scope::pull(repository.path());
+            with_tls(exchange, endpoint, async |endpoint| {
+                blob_exists(exchange, endpoint, repository.path(), digest, &scope).await
+            })
+            .await
+        })
+    }
+
+    /// Asks mirrors and then the registry, until one has an answer; the registry's own answer is the last word.
+    async fn on_endpoints<T>(
+        &self,
+        exchange: &Exchange,
+        reference: &Reference,
+        ask: impl AsyncFn(&Endpoint) -> Result<T>,
+    ) -> Result<T> {
+        let mut endpoints = hosts::for_pull(self.hosts(), reference.domain())?;
+        let Some(origin) = endpoints.pop() else {
+            return Err(Error::NotFound { what: reference.familiar() });
+        };
+        for mirror in endpoints {
+            if let Ok(answer) = with_tls(exchange, exchange.settled(mirror), &ask).await {
+                return Ok(answer);
+            }
+        }
+        with_tls(exchange, exchange.settled(origin), ask).await
+    }
+}
+
+/// Asks an endpoint, and over TLS if it turns out to speak only that.
+pub(crate) async fn with_tls<T>(
+    exchange: &Exchange,
+    endpoint: Endpoint,
+    ask: impl AsyncFn(&Endpoint) -> Result<T>,
+) -> Result<T> {
+    match ask(&endpoint).await {
+        Err(error) if exchange.speaks_tls(&endpoint, &error) => match endpoint.over_tls() {
+            Some(endpoint) => ask(&endpoint).await,
+            None => Err(error),
+        },
+        answer => answer,
+    }
+}
+
+/// What comes behind `manifests/`.
+fn manifest_path(reference: &Reference) -> String {
+    let target = match (reference.digest(), reference.tag()) {
+        (Some(digest), _) => digest.to_string(),
+        (None, Some(tag)) => tag.to_owned(),
+        (None, None) => "latest".to_owned(),
+    };
+    format!("{}/manifests/{target}", reference.path())
+}
+
+async fn head_manifest(exchange: &Exchange, endpoint: &Endpoint, reference: &Reference) -> Result<Descriptor> {
+    let what = reference.familiar();
+    let scope = Scope::pull(reference.path());
+    let url = endpoint.url(&manifest_path(reference));
+    let call = Call::new(endpoint, Method::HEAD, url, &scope, &what).header(header::ACCEPT, ACCEPT);
+    match exchange.call(&call).await {
+        Ok(response) => {
+            if let Some(descriptor) = described(reference, &response) {
+                return Ok(descriptor);
+            }
+        }
+        Err(Error::Status { status, .. })
+            if matches!(
+                status,
+                StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED | StatusCode::BAD_REQUEST
+            ) => {}
+        Err(error) => return Err(error),
+    }
+    let served = get_manifest(exchange, endpoint, reference).await?;
+    let document = ManifestDocument::parse(served.bytes, served.media_type.as_deref())
+        .map_err(|source| Error::Document { what, source })?;
+    let mut descriptor = document.descriptor();
+    if let Some(digest) = reference.digest() {
+        descriptor.digest = digest.clone();
+    }
+    Ok(descriptor)
+}
+
+/// A descriptor from the headers of an answer; `None` when they do not say enough.
+fn described(reference: &Reference, response: &Response<Incoming>) -> Option<Descriptor> {
+    let text = |name: &str| response.headers().get(name)?.to_str().ok();
+    let media_type = text("content-type")?.split(';').next()?.trim();
+    if !media_type::is_index(media_type) && !media_type::is_manifest(media_type) {
+        return None;
+    }
+    let size = text("content-length")?.parse().ok().filter(|size| *size > 0)?;
+    let digest = match reference.digest() {
+        Some(digest) => digest.clone(),
+        None => text(wire::header::CONTENT_DIGEST)?.parse().ok()?,
+    };
+    Some(Descriptor::new(media_type, digest, size))
+}
+
+/// Fetches a manifest and verifies it against the reference's digest and what the registry says of it.
+pub(crate) async fn get_manifest(exchange: &Exchange, endpoint: &Endpoint, reference: &Reference) -> Result<Served> {
+    let what = reference.familiar();
+    let mut attempts = exchange.attempts();
+    loop {
+        match get_manifest_once(exchange, endpoint, reference, &what).await {
+            Ok(served) => return Ok(served),
+            Err(error) => attempts.wait(error).await?,
+        }
+    }
+}
+
+async fn get_manifest_once(
+    exchange: &Exchange,
+    endpoint: &Endpoint,
+    reference: &Reference,
+    what: &str,
+) -> Result<Served> {
+    let scope = Scope::pull(reference.path());
+    let url = endpoint.url(&manifest_path(reference));
+    let call = Call::new(endpoint, Method::GET, url.clone(), &scope, what).header(header::ACCEPT, ACCEPT);
+    let response = exchange.call_once(&call).await?;
+    refuse_encoding(&response, &url)?;
+    let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let media_type = text("content-type").map(|text| text.split(';').next().unwrap_or(text).trim().to_owned());
+    let said: Option<Digest> = text(wire::header::CONTENT_DIGEST).and_then(|text| text.parse().ok());
+    let length: Option<usize> = text("content-length").and_then(|text| text.parse().ok());
+    let bytes = match read_body(response, MANIFEST_LIMIT_BYTES, &Method::GET, &url, exchange.stall()).await {
+        Err(Error::TooLarge { limit_bytes, .. }) => return Err(Error::TooLarge { what: what.to_owned(), limit_bytes }),
+        read => read?,
+    };
+    if let Some(length) = length.filter(|length| *length != bytes.len()) {
+        let (expected, actual) = (length as u64, bytes.len() as u64);
+        return Err(Error::SizeMismatch { what: what.to_owned(), expected, actual });
+    }
+    for expected in reference.digest().into_iter().chain(said.as_ref()) {
+        let actual = Digest::of(expected.algorithm(), &bytes);
+        if actual != *expected {
+            return Err(Error::DigestMismatch { what: what.to_owned(), actual });
+        }
+    }
+    Ok(Served { bytes: bytes.to_vec(), media_type: media_type.filter(|text| !is_generic(text)) })
+}
+
+/// Types that say nothing about a manifest; its content then decides.
+fn is_generic(media_type: &str) -> bool {
+    matches!(media_type, "" | "application/json" | "application/octet-stream" | "text/plain")
+}
+
+/// Content that was compressed for the way is nothing that was asked for, and may be a bomb.
+fn refuse_encoding(response: &Response<Incoming>, url: &Url) -> Result<()> {
+    match response.headers().get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()) {
+        None | Some("identity" | "") => Ok(()),
+        Some(encoding) => {
+            let problem = format!("content encoding {encoding:?}, which was not asked for");
+            Err(Error::Protocol { url: RedactedUrl::new(url), problem })
+        }
+    }
+}
+
+/// Whether a repository has a blob.
+pub(crate) async fn blob_exists(
+    exchange: &Exchange,
+    endpoint: &Endpoint,
+    path: &str,
+    digest: &Digest,
+    scope: &Scope,
+) -> Result<bool> {
+    let what = digest.to_string();
+    let url = endpoint.url(&format!("{path}/blobs/{digest}"));
+    match exchange.call(&Call::new(endpoint, Method::HEAD, url, scope, &what)).await {
+        Ok(_) => Ok(true),
+        Err(Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Content that the descriptor carries itself, if it is what the descriptor says.
+fn embedded(descriptor: &Descriptor) -> Option<Vec<u8>> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(descriptor.data.as_ref()?).ok()?;
+    let genuine =
+        bytes.len() as u64 == descriptor.size && Digest::of(descriptor.digest.algorithm(), &bytes) == descriptor.digest;
+    genuine.then_some(bytes)
+}
+
+fn sink_error(digest: &Digest, source: std::io::Error) -> Error {
+    Error::Sink { what: digest.to_string(), source }
+}
+
+/// A blob on its way to a sink.
+struct Download<'a> {
+    descriptor: &'a Descriptor,
+    sink: &'a mut dyn BlobSink,
+    digester: Option<Digester>,
+    offset_bytes: u64,
+}
+
+impl<'a> Download<'a> {
+    fn new(descriptor: &'a Descriptor, sink: &'a mut dyn BlobSink) -> Self {
+        let mut download = Download { descriptor, sink, digester: None, offset_bytes: 0 };
+        download.reset_digester();
+        download
+    }
+
+    fn reset_digester(&mut self) {
+        self.digester = (!self.sink.verifies()).then(|| Digester::new(self.descriptor.digest.algorithm()));
+    }
+
+    async fn fetch(&mut self, exchange: &Exchange, endpoints: Vec<Endpoint>, repository: &Reference) -> Result<()> {
+        let count = endpoints.len();
+        let scope = Scope::pull(repository.path());
+        for (index, endpoint) in endpoints.into_iter().enumerate() {
+            let endpoint = exchange.settled(endpoint);
+            let path = format!("{}/blobs/{}", repository.path(), self.descriptor.digest);
+            let failed = match self.fetch_from(exchange, &endpoint, &path, &scope).await {
+                Err(error) if exchange.speaks_tls(&endpoint, &error) => match endpoint.over_tls() {
+                    Some(endpoint) => self.fetch_from(exchange, &endpoint, &path, &scope).await,
+                    None => Err(error),
+                },
+                fetched => fetched,
+            };
+            match failed {
+                Ok(()) => return Ok(()),
+                Err(error @ (Error::Sink { .. } | Error::Runtime(_))) => return Err(error),
+                Err(error) if index + 1 == count => return self.fetch_elsewhere(exchange, error).await,
+                Err(_) => {}
+            }
+        }
+        Err(Error::NotFound { what: self.descriptor.digest.to_string() })
+    }
+
+    /// Layers that may not be distributed name other places, which get no credentials.
+    async fn fetch_elsewhere(&mut self, exchange: &Exchange, error: Error) -> Result<()> {
+        if !error.is_not_found() {
+            return Err(error);
+        }
+        for text in &self.descriptor.urls {
+            let Ok(url) = Url::parse(text) else { continue };
+            if url.scheme() != "https" || hosts::is_loopback(&url) {
+                continue;
+            }
+            let mut base = url.clone();
+            base.set_path("/");
+            base.set_query(None);
+            // No credentials are found under this name.
+            let endpoint = Endpoint { registry: String::new(), base, mirrored: None, scheme_fixed: true };
+            if self.fetch_url(exchange, &endpoint, &url, &Scope::default()).await.is_ok() {
+                return Ok(());
+            }
+        }
+        Err(error)
+    }
+
+    async fn fetch_from(&mut self, exchange: &Exchange, endpoint: &Endpoint, path: &str, scope: &Scope) -> Result<()> {
+        let url = endpoint.url(path);
+        self.fetch_url(exchange, endpoint, &url, scope).await
+    }
+
+    async fn fetch_url(&mut self, exchange: &Exchange, endpoint: &Endpoint, url: &Url, scope: &Scope) -> Result<()> {
+        let mut attempts = exchange.attempts();
+        let mut wrong = false;
+        loop {
+            let before = self.offset_bytes;
+            let failed = match self.fetch_rest(exchange, endpoint, url, scope).await {
+                Ok(()) => self.verify(),
+                Err(error) => Err(error),
+            };
+            let error = match failed {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if matches!(error, Error::DigestMismatch { .. } | Error::SizeMismatch { .. }) && !wrong {
+                // Once more from the beginning: a broken proxy or disk may have been in the way.
+                wrong = true;
+                self.sink.restart().map_err(|source| sink_error(&self.descriptor.digest, source))?;
+                self.offset_bytes = 0;
+                self.reset_digester();
+                continue;
+            }
+            if self.offset_bytes > before {
+                attempts.progressed();
+            }
+            attempts.wait(error).await?;
+        }
+    }
+
+    fn verify(&mut self) -> Result<()> {
+        let Some(digester) = &self.digester else { return Ok(()) };
+        let actual = digester.clone().finish();
+        if actual == self.descriptor.digest {
+            return Ok(());
+        }
+        Err(Error::DigestMismatch { what: self.descriptor.digest.to_string(), actual })
+    }
+
+    /// Fetches what is missing behind the bytes that arrived before.
+    async fn fetch_rest(&mut self, exchange: &Exchange, endpoint: &Endpoint, url: &Url, scope: &Scope) -> Result<()> {
+        let size = self.descriptor.size;
+        if self.offset_bytes == size && size > 0 {
+            return Ok(());
+        }
+        let what = self.descriptor.digest.to_string();
+        let mut call = Call::new(endpoint, Method::GET, url.clone(), scope, &what);
+        if self.offset_bytes > 0 {
+            call = call.header(header::RANGE, &format!("bytes={}-", self.offset_bytes));
+        }
+        let response = exchange.call_once(&call).await?;
+        refuse_encoding(&response, url)?;
+        let mut skip = self.bytes_to_skip(&response, url)?;
+        let length = response.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let expected = size - self.offset_bytes + skip;
+        if let Some(actual) = length.filter(|length: &u64| *length != expected) {
+            let (expected, actual) = (size, actual.saturating_add(self.offset_bytes).saturating_sub(skip));
+            return Err(Error::SizeMismatch { what, expected, actual });
+        }
+        let mut body = response.into_body();
+        loop {
+            let frame = match tokio::time::timeout(exchange.stall(), body.frame()).await {
+                Err(_) => {
+                    let (url, after) = (RedactedUrl::new(url), exchange.stall());
+                    return Err(Error::Stalled { method: Method::GET, url, after });
+                }
+                Ok(None) => break,
+                Ok(Some(Err(error))) => return Err(broken(url, error)),
+                Ok(Some(Ok(frame))) => frame,
+            };
+            let Ok(mut data) = frame.into_data() else { continue };
+            if skip > 0 {
+                let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(data.len());
+                skip -= skipped as u64;
+                data = data.slice(skipped..);
+            }
+            self.take(&data)?;
+        }
+        if self.offset_bytes < size {
+            return Err(broken(url, std::io::Error::from(std::io::ErrorKind::UnexpectedEof)));
+        }
+        Ok(())
+    }
+
+    /// How many bytes at the front of an answer arrived before already.
+    fn bytes_to_skip(&self, response: &Response<Incoming>, url: &Url) -> Result<u64> {
+        if self.offset_bytes == 0 {
+            return Ok(0);
+        }
+        if response.status() != StatusCode::PARTIAL_CONTENT {
+            // A registry without ranges sends everything again.
+            return Ok(self.offset_bytes);
+        }
+        let range = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+        match range.and_then(range::parse_content) {
+            Some((first, _, total))
+                if first <= self.offset_bytes && total.is_none_or(|total| total == self.descriptor.size) =>
+            {
+                Ok(self.offset_bytes - first)
+            }
+            _ => {
+                let problem = "a part that was not asked for".to_owned();
+                Err(Error::Protocol { url: RedactedUrl::new(url), problem })
+            }
+        }
+    }
+
+    fn take(&mut self, data: &[u8]) -> Result<()> {
+        let arrived = self.offset_bytes + data.len() as u64;
+        if arrived > self.descriptor.size {
+            let what = self.descriptor.digest.to_string();
+            return Err(Error::SizeMismatch { what, expected: self.descriptor.size, actual: arrived });
+        }
+        if let Some(digester) = &mut self.digester {
+            digester.update(data);
+        }
+        self.sink.write(data).map_err(|source| sink_error(&self.descriptor.digest, source))?;
+        self.offset_bytes = arrived;
+        Ok(())
+    }
+}
+
+fn broken(url: &Url, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Transport { method: Method::GET, url: RedactedUrl::new(url), source: Box::new(error) }
+}
