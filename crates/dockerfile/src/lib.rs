@@ -6,6 +6,7 @@
 
 pub mod chmod;
 pub mod diagnostic;
+pub mod export;
 mod file;
 pub mod flags;
 pub mod git;

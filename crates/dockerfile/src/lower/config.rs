@@ -3,6 +3,7 @@
 use onetag_oci::{History, ImageConfig, Platform};
 
 use super::environment::split_line;
+use crate::export::rfc3339_seconds;
 
 /// What history says of every step of ours.
 const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
@@ -36,17 +37,12 @@ pub(crate) fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
 /// Adds an entry to the history.
 pub(crate) fn commit(image: &mut ImageConfig, created_by: String, has_layer: bool, epoch: Option<i64>) {
     image.history.push(History {
-        created: epoch.map(rfc3339),
+        created: epoch.map(rfc3339_seconds),
         created_by: Some(created_by).filter(|text| !text.is_empty()),
         comment: Some(HISTORY_COMMENT.to_owned()),
         empty_layer: !has_layer,
         ..History::default()
     });
-}
-
-/// Seconds since 1970 as Go writes a time in UTC.
-pub(crate) fn rfc3339(seconds: i64) -> String {
-    jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string()
 }
 
 /// The command with the image's shell in front.
