@@ -34,6 +34,13 @@ pub trait Op<R>: Send + Sync {
     /// How the operation takes part in caching.
     fn kind(&self) -> Kind;
 
+    /// What of the operation counts where its inputs are told by identity alone. It MUST tell apart everything that
+    /// selects content of them, which [`Op::kind`] may leave to the content's own digest; where nothing does, the
+    /// digest of the kind is enough.
+    fn selection(&self) -> Option<Digest> {
+        None
+    }
+
     /// Which limit it counts against.
     fn class(&self) -> Class;
 

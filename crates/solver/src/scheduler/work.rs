@@ -103,7 +103,7 @@ impl<W: Worker> Session<'_, W> {
             let key = key(&definition, &identities, false);
             return Ok(self.look_up(vertex, op, key, None, volatile));
         }
-        let fast = key(&definition, &identities, true);
+        let fast = key(&op.selection().unwrap_or(definition), &identities, true);
         match self.cache.alias(&fast) {
             Some(key) => Ok(self.look_up(vertex, op, key, Some(fast), volatile)),
             None => Ok(Report::NeedsContent { op, fast, content }),

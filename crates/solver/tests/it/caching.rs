@@ -98,6 +98,19 @@ fn a_rebuilt_identical_stage_is_a_hit() {
     assert_eq!((bench.executed("build two"), bench.executed("copy"), bench.digested("copy")), (1, 0, 1));
 }
 
+/// `COPY --from=build /one/file` and `COPY --from=build /two/file`: the same but for what is selected.
+#[test]
+fn a_fast_key_tells_selections_apart() {
+    let mut bench = Bench::new();
+    let stage = source("stage", "one|two");
+    let first = reader("copy", &[&stage], 0);
+    let mut second = Fake { selector: 1, ..first.clone() };
+    second.digest = onetag_oci::Digest::sha256(b"second");
+    bench.solve(&[&stage, &first], &[&first]);
+    bench.solve(&[&stage, &second], &[&second]);
+    assert_eq!((bench.executed("copy"), bench.digested("copy")), (1, 1));
+}
+
 #[test]
 fn what_takes_an_unnamed_source_whole_is_never_kept() {
     let mut bench = Bench::new();

@@ -22,6 +22,8 @@ pub struct Fake {
     pub ignore_cache: bool,
     /// Inputs that count by content.
     pub content: Vec<usize>,
+    /// Which part of their content.
+    pub selector: usize,
     pub class: Class,
 }
 
@@ -65,7 +67,17 @@ pub fn vertex(name: &str, inputs: &[&Fake], behaviour: Behaviour) -> Fake {
     let digest = Digest::sha256(format!("{name} {inputs:?} {behaviour:?}").as_bytes());
     let definition = name.to_owned();
     let name = name.to_owned();
-    Fake { digest, name, definition, inputs, behaviour, ignore_cache: false, content: vec![], class: Class::Native }
+    Fake {
+        digest,
+        name,
+        definition,
+        inputs,
+        behaviour,
+        ignore_cache: false,
+        content: vec![],
+        selector: 0,
+        class: Class::Native,
+    }
 }
 
 pub fn source(name: &str, content: &str) -> Fake {
@@ -150,6 +162,10 @@ impl Op<String> for FakeOp {
         }
     }
 
+    fn selection(&self) -> Option<Digest> {
+        Some(Digest::sha256(format!("{} {}", self.fake.definition, self.fake.selector).as_bytes()))
+    }
+
     fn class(&self) -> Class {
         self.fake.class
     }
@@ -165,10 +181,10 @@ impl Op<String> for FakeOp {
         self.fake.content.clone()
     }
 
-    /// Content before a `|` is what counts.
+    /// Content is made of parts with `|` between them, of which one counts.
     fn content_key(&self, _: usize, input: &String, _: &ExecContext<'_>) -> Result<Option<Digest>, OpError> {
         *self.worker.digested.lock().unwrap().entry(self.fake.name.clone()).or_default() += 1;
-        let selected = input.split('|').next().unwrap_or_default();
+        let selected = input.split('|').nth(self.fake.selector).unwrap_or_default();
         Ok(Some(Digest::sha256(selected.as_bytes())))
     }
 
