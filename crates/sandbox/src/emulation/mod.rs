@@ -1,0 +1,245 @@
+//! How programs of each platform run here: natively, by the processor's compatible mode, through the host's handler, or through an emulator
+//! that we register for our own processes. Everything is found out by executing a tiny program of the platform, when it is first needed.
+
+mod interpreters;
+mod machine;
+mod probe;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use onetag_oci::Platform;
+
+use crate::elf;
+use crate::error::{Error, Result};
+use crate::process::SandboxOptions;
+use machine::Machine;
+use table::PrivateTable;
+pub(crate) use table::{TABLE_NAME, run_table_stage};
+
+/// Which emulators may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EmulatorChoice {
+    /// The host's handler where one works, else our own registration.
+    #[default]
+    Auto,
+    /// The host's handlers only.
+    Host,
+    /// Our own registrations only.
+    Private,
+    /// None: native and compatible platforms only.
+    None,
+}
+
+impl std::str::FromStr for EmulatorChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "host" => Ok(Self::Host),
+            "private" => Ok(Self::Private),
+            "none" => Ok(Self::None),
+            other => Err(Error::Invalid(format!("unknown emulator choice {other:?}: auto, host, private or none"))),
+        }
+    }
+}
+
+/// How programs of a platform run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum How {
+    /// The processor runs them.
+    Native,
+    /// The processor runs them in a compatible mode, such as 386 on amd64.
+    Compatible,
+    /// The host has an emulator registered that works.
+    HostHandler {
+        /// The registered program, when the host's table could be read.
+        interpreter: Option<PathBuf>,
+    },
+    /// An emulator of this path, registered for our processes only.
+    Private {
+        /// The emulator.
+        interpreter: PathBuf,
+    },
+    /// Not at all.
+    Unsupported {
+        /// Why.
+        cause: String,
+        /// What to type to mend it.
+        hint: String,
+    },
+}
+
+/// A platform and how its programs run on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlatformSupport {
+    /// The platform.
+    pub platform: Platform,
+    /// How.
+    pub how: How,
+}
+
+impl PlatformSupport {
+    /// Whether its programs run at all.
+    #[must_use]
+    pub fn is_supported(&self) -> bool {
+        !matches!(self.how, How::Unsupported { .. })
+    }
+
+    /// Whether its programs run under an emulator.
+    #[must_use]
+    pub fn is_emulated(&self) -> bool {
+        matches!(self.how, How::HostHandler { .. } | How::Private { .. })
+    }
+}
+
+/// What a process needs so that its programs run.
+#[derive(Clone, Debug)]
+pub(crate) enum Execution {
+    /// Nothing.
+    Direct,
+    /// Our own registrations.
+    Private(Arc<PrivateTable>),
+}
+
+/// Finds out and remembers.
+pub(crate) struct Emulation {
+    options: SandboxOptions,
+    known: Mutex<BTreeMap<Machine, How>>,
+    table: Mutex<Option<Arc<PrivateTable>>>,
+    pub(crate) program: OnceLock<std::os::fd::OwnedFd>,
+}
+
+impl Emulation {
+    pub(crate) fn new(options: SandboxOptions) -> Self {
+        Self { options, known: Mutex::default(), table: Mutex::default(), program: OnceLock::new() }
+    }
+
+    pub(crate) fn support(&self, platform: &Platform) -> PlatformSupport {
+        let platform = platform.normalize();
+        let how = match Machine::of(&platform) {
+            Some(machine) => self.how(machine),
+            None => How::Unsupported {
+                cause: format!("programs of {platform} cannot be executed by this program's Linux sandbox"),
+                hint:
+                    "onetag build --platform with a Linux platform of amd64, 386, arm64, arm, ppc64le, s390x or riscv64"
+                        .to_owned(),
+            },
+        };
+        PlatformSupport { platform, how }
+    }
+
+    pub(crate) fn platforms(&self) -> Vec<PlatformSupport> {
+        machine::all().iter().map(|platform| self.support(platform)).collect()
+    }
+
+    pub(crate) fn prepare(&self, platforms: &[Platform]) -> Result<()> {
+        platforms.iter().try_for_each(|platform| self.execution(platform).map(drop))
+    }
+
+    /// What a process of this platform needs.
+    pub(crate) fn execution(&self, platform: &Platform) -> Result<Execution> {
+        let support = self.support(platform);
+        match support.how {
+            How::Native | How::Compatible | How::HostHandler { .. } => Ok(Execution::Direct),
+            How::Unsupported { hint, .. } => Err(Error::NoInterpreter {
+                machine: Machine::of(&support.platform).map_or_else(|| "unknown".to_owned(), Machine::elf_name),
+                program: support.platform.to_string(),
+                platform: support.platform,
+                hint,
+            }),
+            How::Private { interpreter } => {
+                let machine = Machine::of(&support.platform).ok_or_else(|| Error::Invalid(platform.to_string()))?;
+                let table = self.table(machine, &interpreter)?;
+                Ok(Execution::Private(table))
+            }
+        }
+    }
+
+    /// The private table with a machine's emulator in it.
+    fn table(&self, machine: Machine, interpreter: &std::path::Path) -> Result<Arc<PrivateTable>> {
+        let mut slot = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = match &*slot {
+            Some(table) => Arc::clone(table),
+            None => {
+                let table = Arc::new(PrivateTable::create(&self.program)?);
+                // The private table hides the host's from our processes: what ran by it so far needs a place here too.
+                let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                for (other, how) in known.iter() {
+                    if let How::HostHandler { interpreter } = how {
+                        let found = interpreter.clone().or_else(|| interpreters::find(*other, &self.options));
+                        if let Some(path) = found {
+                            table.register(*other, &path)?;
+                        }
+                    }
+                }
+                Arc::clone(slot.insert(table))
+            }
+        };
+        table.register(machine, interpreter)?;
+        Ok(table)
+    }
+
+    fn how(&self, machine: Machine) -> How {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(how) = known.get(&machine) {
+            return how.clone();
+        }
+        let how = self.find_out(machine);
+        known.insert(machine, how.clone());
+        how
+    }
+
+    fn find_out(&self, machine: Machine) -> How {
+        if machine.is_hosts_own() {
+            if probe::runs_directly(machine) {
+                return How::Native;
+            }
+        } else if machine.may_be_compatible() && probe::runs_directly(machine) {
+            return match table::host_handler(machine) {
+                Some(interpreter) => How::HostHandler { interpreter: Some(interpreter) },
+                None => How::Compatible,
+            };
+        }
+        let choice = self.options.emulator;
+        if matches!(choice, EmulatorChoice::Auto | EmulatorChoice::Host)
+            && !machine.is_hosts_own()
+            && table::host_has_handlers()
+            && probe::runs_directly(machine)
+        {
+            return How::HostHandler { interpreter: table::host_handler(machine) };
+        }
+        let mut cause = format!("no working emulator for {}", machine.elf_name());
+        if matches!(choice, EmulatorChoice::Auto | EmulatorChoice::Private) {
+            match interpreters::find(machine, &self.options) {
+                Some(interpreter) if table::is_available() => return How::Private { interpreter },
+                Some(interpreter) => {
+                    cause = format!(
+                        "{} works, but this kernel has no private binfmt_misc (Linux 6.7 has) and the host has none registered",
+                        interpreter.display()
+                    );
+                }
+                None => {}
+            }
+        } else if choice == EmulatorChoice::None {
+            "emulation is switched off".clone_into(&mut cause);
+        }
+        How::Unsupported { cause, hint: machine.hint() }
+    }
+}
+
+/// What to type when a program of another machine than the platform's was found.
+pub(crate) fn foreign_hint(platform: &Platform, machine: u16, class: u8) -> String {
+    match Machine::from_elf(machine, class) {
+        Some(found) if Some(found.family()) != Machine::of(platform).map(Machine::family) => format!(
+            "the image says {platform} but holds programs for {}; use --platform linux/{}",
+            elf::machine_name(machine, class),
+            found.architecture(),
+        ),
+        Some(found) => found.hint(),
+        None => format!("no emulator for {} is known", elf::machine_name(machine, class)),
+    }
+}

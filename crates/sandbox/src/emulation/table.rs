@@ -1,0 +1,241 @@
+//! A binfmt_misc of our own, and the host's.
+//!
+//! An ordinary user's invocation has a user namespace already, and the table is mounted for it. Root's processes have none: an identity-mapped
+//! one is made for the table, and the processes that need emulation join it. The mount is held by a descriptor; with the last one it is gone.
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::mount::MountAttrFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use super::machine::Machine;
+use crate::error::{Error, Result};
+use crate::init::{Failure, Report, receive, send, send_descriptor};
+use crate::mounting::make;
+use crate::sys::{self, CloneFlags, Launch};
+
+/// The name (argument 0) that says: make a table.
+pub(crate) const TABLE_NAME: &str = "onetag-emulation";
+
+const CONTROL: i32 = 3;
+
+/// A binfmt_misc of our own.
+#[derive(Debug)]
+pub(crate) struct PrivateTable {
+    mount: OwnedFd,
+    /// The namespace that processes join, when they are not in it anyway.
+    namespace: Option<OwnedFd>,
+    registered: Mutex<BTreeSet<Machine>>,
+}
+
+impl PrivateTable {
+    pub(crate) fn create(program: &OnceLock<OwnedFd>) -> Result<Self> {
+        let (mount, namespace) = if in_initial_namespace() {
+            let (mount, namespace) = create_with_namespace(program)?;
+            (mount, Some(namespace))
+        } else {
+            (
+                make("binfmt_misc", &[], MountAttrFlags::empty())
+                    .map_err(|errno| Error::setup("mount a private binfmt_misc", errno))?,
+                None,
+            )
+        };
+        Ok(Self { mount, namespace, registered: Mutex::default() })
+    }
+
+    /// The namespace that a process must join to have this table.
+    pub(crate) fn user_namespace(&self) -> Option<BorrowedFd<'_>> {
+        self.namespace.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Registers an emulator, once a machine.
+    pub(crate) fn register(&self, machine: Machine, interpreter: &Path) -> Result<()> {
+        let machine = machine.family();
+        let mut registered = self.registered.lock().unwrap_or_else(PoisonError::into_inner);
+        if registered.contains(&machine) {
+            return Ok(());
+        }
+        let failed = |error: io::Error| {
+            Error::setup(format!("register {} in a private binfmt_misc", interpreter.display()), error)
+        };
+        let line = registration(machine, &crate::error::text(interpreter)?)?;
+        let file = openat(self.mount.as_fd(), "register", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| failed(errno.into()))?;
+        rustix::io::write(&file, line.as_bytes()).map_err(|errno| failed(errno.into()))?;
+        registered.insert(machine);
+        Ok(())
+    }
+}
+
+/// The line that registers an emulator: its file is opened now (F), gets the program's own name (P) and its credentials (C).
+fn registration(machine: Machine, interpreter: &str) -> Result<String> {
+    let (magic, mask) = machine.magic();
+    let escaped = |bytes: [u8; 20]| {
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "\\x{byte:02x}");
+            text
+        })
+    };
+    // The first character is the separator; it must not be in the path.
+    let separator = [':', ';', ',', '|', '\t']
+        .into_iter()
+        .find(|candidate| !interpreter.contains(*candidate))
+        .ok_or_else(|| Error::Invalid(format!("the path {interpreter} cannot be registered")))?;
+    let fields =
+        ["", &format!("onetag-{}", machine.qemu()), "M", "0", &escaped(magic), &escaped(mask), interpreter, "FPC"];
+    Ok(fields.join(&separator.to_string()))
+}
+
+/// Whether this process is in the host's first user namespace, where a mount of binfmt_misc would be the host's own table.
+fn in_initial_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Starts a process in a new, identity-mapped user namespace that makes the table and hands it over.
+fn create_with_namespace(program: &OnceLock<OwnedFd>) -> Result<(OwnedFd, OwnedFd)> {
+    let failed = |action: &str, error: io::Error| Error::setup(action, error);
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|errno| failed("make a socket pair", errno.into()))?;
+    let null: OwnedFd = fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map_err(|error| failed("open /dev/null", error))?
+        .into();
+    let child = sys::launch(&Launch {
+        program: crate::process::protected_program(program)?,
+        arguments: &[CString::from(c"onetag-emulation")],
+        environment: &[],
+        descriptors: &[null.as_fd(), null.as_fd(), null.as_fd(), theirs.as_fd()],
+        execute_descriptor: None,
+        join: &[],
+        namespaces: CloneFlags::USER.with(CloneFlags::MOUNT),
+    })
+    .map_err(|error| failed("start a process in a new user namespace", error))?;
+    drop(theirs);
+    let result = (|| {
+        let process = format!("/proc/{}", child.pid.as_raw_nonzero());
+        for map in ["uid_map", "gid_map"] {
+            fs::write(format!("{process}/{map}"), "0 0 4294967295")
+                .map_err(|error| failed("map the ids of a new user namespace", error))?;
+        }
+        let namespace =
+            fs::File::open(format!("{process}/ns/user")).map_err(|error| failed("open a user namespace", error))?;
+        send(ours.as_fd(), &Report::Started);
+        match receive(ours.as_fd()).map_err(|error| failed("hear from the emulation stage", error))? {
+            Some((Report::Terminal, Some(mount))) => Ok((mount, namespace.into())),
+            Some((Report::Failed(failure), _)) => {
+                Err(failed("mount a private binfmt_misc", io::Error::from_raw_os_error(failure.errno)))
+            }
+            _ => Err(failed("mount a private binfmt_misc", io::ErrorKind::BrokenPipe.into())),
+        }
+    })();
+    drop(ours);
+    let _ = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED));
+    result
+}
+
+/// The stage that makes a table inside the new user namespace. Never returns.
+pub(crate) fn run_table_stage() -> ! {
+    let Ok(control) = sys::inherited(CONTROL) else { sys::exit_now(125) };
+    let _ = sys::close_from(4);
+    // The maps are written before the first message; without one the starter is gone.
+    if !matches!(receive(control.as_fd()), Ok(Some((Report::Started, _)))) {
+        sys::exit_now(125);
+    }
+    match make("binfmt_misc", &[], MountAttrFlags::empty()) {
+        Ok(mount) => {
+            let _ = send_descriptor(control.as_fd(), mount.as_fd());
+        }
+        Err(errno) => {
+            send(control.as_fd(), &Report::Failed(Failure::setup("mount a private binfmt_misc", &errno.into())));
+        }
+    }
+    sys::exit_now(0)
+}
+
+/// Whether this kernel has one binfmt_misc a user namespace (Linux 6.7).
+pub(crate) fn is_available() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let listed = fs::read_to_string("/proc/filesystems").is_ok_and(|text| text.contains("binfmt_misc"));
+    version >= (6, 7) && (listed || Path::new("/proc/sys/fs/binfmt_misc").exists())
+}
+
+const HOST_TABLE: &str = "/proc/sys/fs/binfmt_misc";
+
+/// Whether anything is registered on the host.
+pub(crate) fn host_has_handlers() -> bool {
+    // Where the table is not mounted here, something may still be registered.
+    match fs::read_dir(HOST_TABLE) {
+        Ok(entries) => {
+            let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+            names.retain(|name| name != "register" && name != "status");
+            !names.is_empty() || !Path::new(HOST_TABLE).join("register").exists()
+        }
+        Err(_) => true,
+    }
+}
+
+/// The interpreter that the host's table names for a machine.
+pub(crate) fn host_handler(machine: Machine) -> Option<PathBuf> {
+    let program = super::probe::program(machine);
+    fs::read_dir(HOST_TABLE).ok()?.flatten().find_map(|entry| {
+        let text = fs::read_to_string(entry.path()).ok()?;
+        let mut lines = text.lines();
+        if lines.next()? != "enabled" {
+            return None;
+        }
+        let mut interpreter = None;
+        let (mut offset, mut magic, mut mask) = (0usize, Vec::new(), None);
+        for line in lines {
+            match line.split_once(' ') {
+                Some(("interpreter", path)) => interpreter = Some(PathBuf::from(path)),
+                Some(("offset", number)) => offset = number.parse().ok()?,
+                Some(("magic", hex)) => magic = bytes(hex)?,
+                Some(("mask", hex)) => mask = Some(bytes(hex)?),
+                _ => {}
+            }
+        }
+        let mask = mask.unwrap_or_else(|| vec![0xff; magic.len()]);
+        let start = program.get(offset..offset.checked_add(magic.len())?)?;
+        let matches =
+            start.iter().zip(magic.iter().zip(&mask)).all(|(byte, (magic, mask))| byte & mask == magic & mask);
+        interpreter.filter(|_| matches && !magic.is_empty())
+    })
+}
+
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let digits = hex.trim().as_bytes();
+    if digits.len() % 2 != 0 || !digits.is_ascii() {
+        return None;
+    }
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registration_line_is_the_kernels() {
+        let line = registration(Machine::Arm64, "/usr/bin/qemu-aarch64-static").unwrap();
+        assert_eq!(
+            line,
+            ":onetag-aarch64:M:0:\\x7f\\x45\\x4c\\x46\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00:\
+             \\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xfe\\xff\\xff\\xff:/usr/bin/qemu-aarch64-static:FPC"
+        );
+        assert!(registration(Machine::Arm64, "/a:b").unwrap().starts_with(";onetag-aarch64;M;"));
+    }
+}

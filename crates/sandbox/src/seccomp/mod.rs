@@ -1,0 +1,74 @@
+//! The system call filter of confined processes: Docker's default profile, assembled by us.
+//!
+//! A process may make calls of its native architecture and of those that the processor runs beside it (386 on amd64, arm on arm64). A call of
+//! any other architecture, or one newer than the profile, fails with "not implemented", so that programs fall back; a known call that is
+//! not allowed fails with "not permitted". Nothing is killed.
+
+mod assembler;
+mod calls;
+mod rules;
+
+use crate::capabilities::CapabilitySet;
+
+/// The architectures whose system calls have numbers of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Architecture {
+    X86_64,
+    X86,
+    Aarch64,
+    Arm,
+    Powerpc64Le,
+    S390x,
+    Riscv64,
+    Loongarch64,
+}
+
+impl Architecture {
+    /// What the kernel calls it (`AUDIT_ARCH_*`).
+    const fn audit(self) -> u32 {
+        const WIDE: u32 = 0x8000_0000;
+        const LITTLE: u32 = 0x4000_0000;
+        match self {
+            Self::X86_64 => 62 | WIDE | LITTLE,
+            Self::X86 => 3 | LITTLE,
+            Self::Aarch64 => 183 | WIDE | LITTLE,
+            Self::Arm => 40 | LITTLE,
+            Self::Powerpc64Le => 21 | WIDE | LITTLE,
+            Self::S390x => 22 | WIDE,
+            Self::Riscv64 => 243 | WIDE | LITTLE,
+            Self::Loongarch64 => 258 | WIDE | LITTLE,
+        }
+    }
+
+    /// Those that this program's host runs: its own first.
+    fn of_this_host() -> &'static [Self] {
+        if cfg!(target_arch = "x86_64") {
+            &[Self::X86_64, Self::X86]
+        } else if cfg!(target_arch = "aarch64") {
+            &[Self::Aarch64, Self::Arm]
+        } else if cfg!(target_arch = "x86") {
+            &[Self::X86]
+        } else if cfg!(target_arch = "arm") {
+            &[Self::Arm]
+        } else if cfg!(target_arch = "powerpc64") {
+            &[Self::Powerpc64Le]
+        } else if cfg!(target_arch = "s390x") {
+            &[Self::S390x]
+        } else if cfg!(target_arch = "loongarch64") {
+            &[Self::Loongarch64]
+        } else {
+            &[Self::Riscv64]
+        }
+    }
+}
+
+/// The filter for a process that may have these capabilities, as instructions of classic BPF in the host's byte order.
+pub(crate) fn filter(capabilities: CapabilitySet) -> Vec<[u8; 8]> {
+    use std::sync::OnceLock;
+    static DEFAULT: OnceLock<Vec<[u8; 8]>> = OnceLock::new();
+    let build = || assembler::assemble(Architecture::of_this_host(), capabilities);
+    if capabilities == CapabilitySet::DOCKER_DEFAULT { DEFAULT.get_or_init(build).clone() } else { build() }
+}
+
+#[cfg(test)]
+mod tests;
