@@ -101,7 +101,7 @@ fn in_initial_namespace() -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// Starts a process in a new, identity-mapped user namespace that makes the table and hands it over.
+/// Starts a process that makes an identity-mapped user namespace, mounts the table there and hands both over.
 fn create_with_namespace(program: &OnceLock<OwnedFd>) -> Result<(OwnedFd, OwnedFd)> {
     let failed = |action: &str, error: io::Error| Error::setup(action, error);
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -119,11 +119,21 @@ fn create_with_namespace(program: &OnceLock<OwnedFd>) -> Result<(OwnedFd, OwnedF
         descriptors: &[null.as_fd(), null.as_fd(), null.as_fd(), theirs.as_fd()],
         execute_descriptor: None,
         join: &[],
-        namespaces: CloneFlags::USER.with(CloneFlags::MOUNT),
+        namespaces: CloneFlags::default(),
     })
-    .map_err(|error| failed("start a process in a new user namespace", error))?;
+    .map_err(|error| failed("start a process that makes a user namespace", error))?;
     drop(theirs);
+    let heard = |report: Option<(Report, Option<OwnedFd>)>| match report {
+        Some((Report::Failed(failure), _)) => {
+            Err(failed("mount a private binfmt_misc", io::Error::from_raw_os_error(failure.errno)))
+        }
+        Some((_, descriptor)) => Ok(descriptor),
+        None => Err(failed("mount a private binfmt_misc", io::ErrorKind::BrokenPipe.into())),
+    };
+    let hear = || receive(ours.as_fd()).map_err(|error| failed("hear from the emulation stage", error)).and_then(heard);
     let result = (|| {
+        // It has its namespace now; without maps it would lose its rights with the next exec.
+        hear()?;
         let process = format!("/proc/{}", child.pid.as_raw_nonzero());
         for map in ["uid_map", "gid_map"] {
             fs::write(format!("{process}/{map}"), "0 0 4294967295")
@@ -132,12 +142,9 @@ fn create_with_namespace(program: &OnceLock<OwnedFd>) -> Result<(OwnedFd, OwnedF
         let namespace =
             fs::File::open(format!("{process}/ns/user")).map_err(|error| failed("open a user namespace", error))?;
         send(ours.as_fd(), &Report::Started);
-        match receive(ours.as_fd()).map_err(|error| failed("hear from the emulation stage", error))? {
-            Some((Report::Terminal, Some(mount))) => Ok((mount, namespace.into())),
-            Some((Report::Failed(failure), _)) => {
-                Err(failed("mount a private binfmt_misc", io::Error::from_raw_os_error(failure.errno)))
-            }
-            _ => Err(failed("mount a private binfmt_misc", io::ErrorKind::BrokenPipe.into())),
+        match hear()? {
+            Some(mount) => Ok((mount, namespace.into())),
+            None => Err(failed("mount a private binfmt_misc", io::ErrorKind::BrokenPipe.into())),
         }
     })();
     drop(ours);
@@ -149,7 +156,13 @@ fn create_with_namespace(program: &OnceLock<OwnedFd>) -> Result<(OwnedFd, OwnedF
 pub(crate) fn run_table_stage() -> ! {
     let Ok(control) = sys::inherited(CONTROL) else { sys::exit_now(125) };
     let _ = sys::close_from(4);
-    // The maps are written before the first message; without one the starter is gone.
+    // Unshared here rather than by clone: exec in a namespace without maps takes all rights away.
+    if let Err(error) = sys::unshare(CloneFlags::USER.with(CloneFlags::MOUNT)) {
+        send(control.as_fd(), &Report::Failed(Failure::setup("make a user namespace", &error)));
+        sys::exit_now(125)
+    }
+    send(control.as_fd(), &Report::Started);
+    // The answer comes when the maps are written; without one the starter is gone.
     if !matches!(receive(control.as_fd()), Ok(Some((Report::Started, _)))) {
         sys::exit_now(125);
     }
