@@ -51,12 +51,19 @@ pub fn parse_size(text: &str) -> Result<i64, SizeError> {
     Ok(if bytes >= 9_223_372_036_854_775_808.0 { i64::MIN } else { bytes as i64 })
 }
 
-/// A finite decimal number as Go's `ParseFloat` accepts it (no words, no surrounding space).
+/// A finite decimal number as Go's `ParseFloat` accepts it: no words, no surrounding space,
+/// underscores between digits.
 fn parse_float(text: &str) -> Option<f64> {
-    if !text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-')) {
-        return None;
+    let is_digit = |at: Option<&u8>| at.is_some_and(u8::is_ascii_digit);
+    let bytes = text.as_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-' => {}
+            b'_' if at > 0 && is_digit(bytes.get(at - 1)) && is_digit(bytes.get(at + 1)) => {}
+            _ => return None,
+        }
     }
-    text.parse::<f64>().ok().filter(|value| value.is_finite())
+    text.replace('_', "").parse::<f64>().ok().filter(|value| value.is_finite())
 }
 
 /// Why a duration could not be read.

@@ -1,5 +1,113 @@
 //! Checks of a Dockerfile: BuildKit's rules, and rules of our own for multi-platform work.
+//!
+//! [`lint`] follows every stage the way a build would, variables and base images included, but
+//! builds nothing: what it has to know of images comes through [`BaseImages`].
 
+mod config;
+mod evaluate;
+mod expansion;
+mod instructions;
 mod rules;
+mod sources;
+mod stages;
+mod static_checks;
 
-pub use rules::{RULES, Rule};
+pub use config::{LintConfig, LintConfigError};
+pub use rules::*;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use onetag_oci::{ImageConfig, Platform, Reference};
+
+use crate::diagnostic::Diagnostic;
+use crate::span::LineRange;
+
+/// What the checks have to know of images.
+pub trait BaseImages {
+    /// The config of an image for a platform. The error is shown behind the image's name as written.
+    ///
+    /// # Errors
+    /// The image does not exist, or cannot be asked for.
+    fn config(&self, reference: &Reference, platform: &Platform) -> Result<ImageConfig, Box<dyn Error + Send + Sync>>;
+
+    /// Whether a build context of that name stands for the stage or image.
+    fn is_named_context(&self, _name: &str) -> bool {
+        false
+    }
+}
+
+/// What is checked besides the Dockerfile.
+#[derive(Clone, Debug, Default)]
+pub struct LintRequest {
+    /// `--build-arg`
+    pub build_args: BTreeMap<String, String>,
+    /// `--target`; without it all stages are checked.
+    pub target: Option<String>,
+    /// The platform to build for; without it the first build platform, and images decide.
+    pub target_platform: Option<Platform>,
+    /// The platforms that build; the first is `BUILDPLATFORM`. Empty means the target, else the host.
+    pub build_platforms: Vec<Platform>,
+    /// The patterns of the ignore file, see [`crate::ignore::read`].
+    pub ignore_patterns: Vec<String>,
+    /// Which checks run, in place of what the `check` directive says.
+    pub config: Option<LintConfig>,
+}
+
+/// What the checks found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LintReport {
+    /// The findings, in the order in which they were made.
+    pub warnings: Vec<Diagnostic>,
+    /// Why the Dockerfile cannot be built; findings made before remain.
+    pub error: Option<Diagnostic>,
+}
+
+impl LintReport {
+    /// The findings by line, rule and message.
+    pub fn sorted(&self) -> Vec<&Diagnostic> {
+        let mut sorted: Vec<&Diagnostic> = self.warnings.iter().collect();
+        sorted.sort_by_key(|warning| (warning.first_line(), warning.rule.map(|rule| rule.name), &warning.message));
+        sorted
+    }
+}
+
+/// Checks a Dockerfile.
+pub fn lint(text: &[u8], request: &LintRequest, images: &dyn BaseImages) -> LintReport {
+    let mut linter = Linter::default();
+    let error = evaluate::run(text, request, images, &mut linter).err().map(|error| *error);
+    LintReport { warnings: linter.warnings, error }
+}
+
+type Checked<T> = Result<T, Box<Diagnostic>>;
+
+/// An error about these lines.
+fn failure<T>(message: impl Into<String>, lines: impl IntoIterator<Item = LineRange>) -> Checked<T> {
+    Err(Box::new(Diagnostic::error(message, lines)))
+}
+
+/// Collects findings.
+#[derive(Default)]
+struct Linter {
+    warnings: Vec<Diagnostic>,
+    config: LintConfig,
+}
+
+impl Linter {
+    fn report(&mut self, config: &LintConfig, rule: &'static Rule, lines: LineRange, message: String) {
+        if config.runs(rule) {
+            self.warnings.push(Diagnostic::warning(rule, message, lines));
+        }
+    }
+
+    /// The error that findings are if the config says so.
+    fn error(&self) -> Checked<()> {
+        if !self.config.error || self.warnings.is_empty() {
+            return Ok(());
+        }
+        let mut rules: Vec<&str> = self.warnings.iter().filter_map(|warning| Some(warning.rule?.name)).collect();
+        rules.sort_unstable();
+        rules.dedup();
+        failure(format!("lint violation found for rules: {}", rules.join(", ")), [])
+    }
+}

@@ -120,3 +120,8 @@ fn search(text: &str, name: &str, comment: &'static str, before: u32) -> Option<
     }
     None
 }
+
+/// The directive of that name in a comment line without its `#`.
+pub fn directive_in_comment(comment: &str, name: &str) -> Option<Directive> {
+    DirectiveParser::new("", 0).line(comment).ok().flatten().filter(|directive| directive.name == name)
+}

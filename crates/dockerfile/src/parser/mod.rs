@@ -11,7 +11,7 @@ mod json;
 mod lines;
 mod split;
 
-pub use directives::{Directive, DirectiveError, detect_syntax, find_directive};
+pub use directives::{Directive, DirectiveError, detect_syntax, directive_in_comment, find_directive};
 pub use heredoc::{Heredoc, chomp_heredoc, parse_heredoc};
 
 use crate::shell::ShellError;

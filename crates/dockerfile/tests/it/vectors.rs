@@ -4,6 +4,7 @@ mod ast;
 mod chmod;
 mod flags;
 mod ignore_file;
+mod lint;
 mod shell_words;
 
 use std::path::PathBuf;
