@@ -16,7 +16,7 @@ pub enum Error {
     #[error("no interpreter for {platform}: {program} is {machine} machine code, which this host cannot run")]
     NoInterpreter {
         /// The platform that was asked for.
-        platform: Platform,
+        platform: Box<Platform>,
         /// The ELF machine's name, such as `AArch64`.
         machine: String,
         /// The program, as seen inside the root file system; the platform's name when nothing was executed yet.

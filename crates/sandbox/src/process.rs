@@ -391,7 +391,7 @@ fn failure_error(failure: Failure, spec: &ProcessSpec, single_id: Option<String>
         FailureKind::UnknownFormat => Error::UnknownFormat { program },
         FailureKind::Execute => Error::Execute { program, source },
         FailureKind::Foreign { machine, class } => Error::NoInterpreter {
-            platform: spec.platform.clone(),
+            platform: Box::new(spec.platform.clone()),
             machine: elf::machine_name(machine, class),
             program,
             hint: crate::emulation::foreign_hint(&spec.platform, machine, class),

@@ -148,7 +148,7 @@ impl Emulation {
             How::Unsupported { hint, .. } => Err(Error::NoInterpreter {
                 machine: Machine::of(&support.platform).map_or_else(|| "unknown".to_owned(), Machine::elf_name),
                 program: support.platform.to_string(),
-                platform: support.platform,
+                platform: Box::new(support.platform),
                 hint,
             }),
             How::Private { interpreter } => {

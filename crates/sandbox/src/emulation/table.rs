@@ -231,7 +231,7 @@ pub(crate) fn host_handler(machine: Machine) -> Option<PathBuf> {
 
 fn bytes(hex: &str) -> Option<Vec<u8>> {
     let digits = hex.trim().as_bytes();
-    if digits.len() % 2 != 0 || !digits.is_ascii() {
+    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
         return None;
     }
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()

@@ -45,7 +45,7 @@ pub(super) fn build(plan: &Plan, content: &[u8]) -> Result<Built, Failure> {
     attach(tree.as_fd(), place.as_fd()).map_err(failed("attach the root file system"))?;
     let root = tree.as_fd();
 
-    let proc = builder.standard(root, "proc", || mount_proc())?;
+    let proc = builder.standard(root, "proc", mount_proc)?;
     let sys = builder.standard(root, "sys", || mount_sys(plan))?;
     let terminal = devices::build(&mut builder, root, plan)?;
     for mount in &plan.mounts {
