@@ -6,24 +6,24 @@
 
 #![forbid(unsafe_code)]
 
+mod cache;
+mod catalog;
+mod context;
+mod engine;
+mod export;
+mod layers;
+mod op;
 mod options;
+mod snapshot;
 
+pub use catalog::CatalogError;
+pub use context::{ContextError, LocalContext};
+pub use engine::Engine;
+pub use layers::LayerError;
+pub use op::{Entitlements, StepError};
 pub use options::EngineOptions;
 
-/// The opened product: the store, the registry client and the emulators, each made when first needed.
-#[derive(Debug)]
-pub struct Engine {
-    options: EngineOptions,
-}
-
-impl Engine {
-    /// Opens the engine. Touches nothing yet; errors of the store or the configuration appear on first use.
-    pub fn open(options: EngineOptions) -> Self {
-        Self { options }
-    }
-
-    /// What the engine was opened with.
-    pub fn options(&self) -> &EngineOptions {
-        &self.options
-    }
+/// Progress of builds, pulls and pushes: the solver's events.
+pub mod progress {
+    pub use onetag_solver::{Cancellation, Event, LogStream, Status, VertexInfo};
 }

@@ -1,9 +1,12 @@
 //! What an [`Engine`](crate::Engine) is opened with.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
+use onetag_registry::client::{Hosts, ProxyOptions};
+
 /// Everything the engine needs to know about its surroundings. The caller reads the environment; the engine does not.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct EngineOptions {
     /// The root folder of the local store; made when absent.
     pub root: PathBuf,
@@ -15,8 +18,19 @@ pub struct EngineOptions {
     pub emulator_folders: Vec<PathBuf>,
     /// The folders of `$PATH`: emulators, credential helpers and network helpers are looked up here.
     pub search_path: Vec<PathBuf>,
-    /// The proxy variables and their values as the environment has them (`HTTP_PROXY`, `https_proxy`, …).
-    pub proxies: Vec<(String, String)>,
-    /// The value of the `User-Agent` header.
+    /// The environment of credential helpers.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The proxies for registries and sources.
+    pub proxies: ProxyOptions,
+    /// What is configured for registries by host.
+    pub hosts: Hosts,
+    /// The value of the `User-Agent` header; the client's own when empty.
     pub user_agent: String,
+}
+
+impl std::fmt::Debug for EngineOptions {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The environment may hold secrets.
+        formatter.debug_struct("EngineOptions").field("root", &self.root).finish_non_exhaustive()
+    }
 }

@@ -1,0 +1,99 @@
+//! Where images are — a registry, the local store, an image layout — behind one way to read and write them.
+
+mod layout;
+mod location;
+mod reader;
+mod transfer;
+
+pub use layout::LayoutError;
+pub use location::{LayoutName, Location, LocationError};
+pub use reader::{Contents, Found};
+pub use transfer::{Transfer, TransferEvent};
+
+use onetag_oci::{Digest, DocumentError};
+use thiserror::Error;
+
+/// Result of reading or writing images.
+pub type Result<T, E = ContentError> = std::result::Result<T, E>;
+
+/// Why content could not be read or written.
+#[derive(Debug, Error)]
+pub enum ContentError {
+    /// Nothing of that name is there.
+    #[error("{what}: not found")]
+    NotFound {
+        /// The name asked for.
+        what: String,
+    },
+    /// A manifest or index cannot be used.
+    #[error("cannot use the manifest of {what}")]
+    Document {
+        /// The name or digest asked for.
+        what: String,
+        /// Why not.
+        #[source]
+        source: DocumentError,
+    },
+    /// Content is larger than anything of its kind has a reason to be.
+    #[error("{digest} has {size} bytes, more than the {limit} that are read")]
+    TooLarge {
+        /// The content.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Indexes name each other deeper than anybody needs, or in a circle.
+    #[error("{digest} is nested more than {limit} indexes deep")]
+    TooDeep {
+        /// The innermost index looked at.
+        digest: Digest,
+        /// The limit.
+        limit: usize,
+    },
+    /// Nothing can be written under such a name.
+    #[error("cannot write to {location}: {problem}")]
+    NotWritable {
+        /// The destination.
+        location: String,
+        /// Why not.
+        problem: &'static str,
+    },
+    /// An attestation is no in-toto statement.
+    #[error("{digest} is no in-toto statement")]
+    Statement {
+        /// The attestation.
+        digest: Digest,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// The engine could not be set up.
+    #[error(transparent)]
+    Engine(#[from] crate::EngineError),
+    /// The registry did not play along.
+    #[error(transparent)]
+    Registry(#[from] onetag_registry::Error),
+    /// The store did not play along.
+    #[error(transparent)]
+    Store(#[from] onetag_store::Error),
+    /// The image layout did not play along.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+}
+
+impl ContentError {
+    /// Whether it only says that nothing of that name is there.
+    pub fn is_not_found(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => true,
+            Self::Registry(error) => error.is_not_found(),
+            Self::Store(error) => error.is_not_found(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Reads manifests, indexes, configs and small blobs from wherever they are.
+
+use onetag_oci::{
+    DEFAULT_DOCUMENT_LIMIT, Descriptor, Digest, Document, ImageConfig, Manifest, ManifestDocument, Reference,
+};
+use onetag_store::Store;
+
+use super::layout;
+use super::location::Location;
+use super::{ContentError, Result};
+use crate::Engine;
+
+/// A manifest or index with what describes it.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Media type, digest and size.
+    pub descriptor: Descriptor,
+    /// The document, exact bytes beside the parsed form.
+    pub document: ManifestDocument,
+}
+
+/// Read access to images wherever they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Contents<'a> {
+    engine: &'a Engine,
+}
+
+impl<'a> Contents<'a> {
+    /// Through this engine's client and store.
+    pub fn new(engine: &'a Engine) -> Self {
+        Self { engine }
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &'a Engine {
+        self.engine
+    }
+
+    /// What a name means, without its content where that can be told.
+    ///
+    /// # Errors
+    /// [`ContentError::NotFound`] and whatever else keeps it from being read.
+    pub fn resolve(&self, location: &Location) -> Result<Descriptor> {
+        match location {
+            Location::Registry(reference) => Ok(self.engine.client()?.resolve(reference)?),
+            _ => self.find(location).map(|found| found.descriptor),
+        }
+    }
+
+    /// The manifest or index that a name means.
+    ///
+    /// # Errors
+    /// As [`Contents::resolve`].
+    pub fn find(&self, location: &Location) -> Result<Found> {
+        let absent = || ContentError::NotFound { what: location.to_string() };
+        match location {
+            Location::Registry(reference) => {
+                let document = self.engine.client()?.manifest(reference)?;
+                Ok(Found { descriptor: document.descriptor(), document })
+            }
+            Location::Store(reference) => {
+                let store = self.engine.store()?;
+                let descriptor = stored(store, reference)?.ok_or_else(absent)?;
+                self.document(location, &descriptor)
+            }
+            Location::Layout(name) => {
+                let descriptor = match &name.digest {
+                    Some(digest) => {
+                        let size = std::fs::metadata(layout::blob_path(&name.path, digest)).map_or(0, |file| file.len());
+                        Descriptor::new(String::new(), digest.clone(), size)
+                    }
+                    None => layout::find(&name.path, name.name.as_deref())?.ok_or_else(absent)?,
+                };
+                self.document(location, &descriptor)
+            }
+        }
+    }
+
+    /// The manifest or index of a descriptor found at `location`.
+    ///
+    /// # Errors
+    /// As [`Contents::resolve`].
+    pub fn document(&self, location: &Location, descriptor: &Descriptor) -> Result<Found> {
+        if let Location::Registry(reference) = location {
+            let reference = reference.without_tag().with_digest(descriptor.digest.clone());
+            let document = self.engine.client()?.manifest(&reference)?;
+            let size = document.bytes().len() as u64;
+            return Ok(Found { descriptor: Descriptor { size, ..descriptor.clone() }, document });
+        }
+        let bytes = self.blob(location, descriptor, DEFAULT_DOCUMENT_LIMIT as u64)?;
+        let hint = Some(descriptor.media_type.as_str()).filter(|media_type| !media_type.is_empty());
+        let document = ManifestDocument::parse(bytes, hint)
+            .map_err(|source| ContentError::Document { what: descriptor.digest.to_string(), source })?;
+        let mut descriptor = descriptor.clone();
+        descriptor.media_type = document.media_type().to_owned();
+        Ok(Found { descriptor, document })
+    }
+
+    /// A blob of at most `limit` bytes, verified.
+    ///
+    /// # Errors
+    /// When it is absent, larger, or not what its digest says.
+    pub fn blob(&self, location: &Location, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>> {
+        if descriptor.size > limit {
+            return Err(ContentError::TooLarge { digest: descriptor.digest.clone(), size: descriptor.size, limit });
+        }
+        match location {
+            Location::Registry(reference) => {
+                let mut content = Vec::new();
+                self.engine.client()?.fetch_blob(reference, descriptor, &mut content)?;
+                Ok(content)
+            }
+            Location::Store(_) => Ok(self.engine.store()?.read_blob(&descriptor.digest, limit)?),
+            Location::Layout(name) => Ok(layout::read(&name.path, &descriptor.digest)?),
+        }
+    }
+
+    /// An image's configuration.
+    ///
+    /// # Errors
+    /// When it is absent or no image configuration.
+    pub fn config(&self, location: &Location, manifest: &Manifest) -> Result<Document<ImageConfig>> {
+        let bytes = self.blob(location, &manifest.config, DEFAULT_DOCUMENT_LIMIT as u64)?;
+        Document::parse(bytes)
+            .map_err(|source| ContentError::Document { what: manifest.config.digest.to_string(), source })
+    }
+}
+
+/// What a reference means in the store: a name, or content that is there under its digest.
+pub fn stored(store: &Store, reference: &Reference) -> Result<Option<Descriptor>> {
+    if let Some(descriptor) = store.reference(&reference.to_string())? {
+        return Ok(Some(descriptor));
+    }
+    let Some(digest) = reference.digest() else { return Ok(None) };
+    if let Some(descriptor) = store.reference(&reference.without_tag().to_string())? {
+        return Ok(Some(descriptor));
+    }
+    Ok(by_digest(store, digest))
+}
+
+/// A stored document by its digest, its media type left open.
+fn by_digest(store: &Store, digest: &Digest) -> Option<Descriptor> {
+    let size = store.blob_size(digest)?;
+    Some(Descriptor::new(String::new(), digest.clone(), size))
+}

@@ -1,0 +1,93 @@
+//! Which local image a name, a digest or the beginning of one means.
+
+use onetag_oci::{Descriptor, Digest, Reference};
+use onetag_store::Store;
+
+use super::{ImageError, Result};
+
+/// A digest may be shortened to this many hexadecimal digits.
+const SHORTEST_PREFIX: usize = 4;
+
+/// An image of the store.
+#[derive(Clone, Debug)]
+pub struct LocalImage {
+    /// Its names, canonical, in byte order. Several names of one digest are one image.
+    pub names: Vec<String>,
+    /// What the names mean.
+    pub descriptor: Descriptor,
+    /// The name it was asked for by, or its digest.
+    pub asked: String,
+}
+
+impl LocalImage {
+    /// The names as users write them.
+    pub fn references(&self) -> impl Iterator<Item = Reference> {
+        self.names.iter().filter_map(|name| Reference::parse(name).ok())
+    }
+}
+
+/// All images, one for each digest, in the order of their first names.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn all(store: &Store) -> Result<Vec<LocalImage>> {
+    let mut images: Vec<LocalImage> = Vec::new();
+    for (name, descriptor) in store.references()? {
+        match images.iter_mut().find(|image| image.descriptor.digest == descriptor.digest) {
+            Some(image) => image.names.push(name),
+            None => images.push(LocalImage { names: vec![name.clone()], descriptor, asked: name }),
+        }
+    }
+    Ok(images)
+}
+
+/// The image that `text` means: a name (`latest` where it has no tag), `name@digest`, a digest or its beginning.
+///
+/// # Errors
+/// [`ImageError::NotFound`], [`ImageError::Ambiguous`], and [`ImageError::Reference`] for what is no name.
+pub fn find(store: &Store, text: &str) -> Result<LocalImage> {
+    let not_found = || ImageError::NotFound { name: text.to_owned() };
+    let images = all(store)?;
+    let asked_as = |image: &LocalImage| LocalImage { asked: text.to_owned(), ..image.clone() };
+    let reference = Reference::parse(text);
+    if let Ok(reference) = &reference {
+        let full = reference.clone().with_default_tag().to_string();
+        if let Some(image) = images.iter().find(|image| image.names.contains(&full)) {
+            return Ok(LocalImage { asked: reference.familiar(), ..image.clone() });
+        }
+        if let Some(digest) = reference.digest() {
+            let repository = reference.repository();
+            let is_meant = |image: &&LocalImage| image.references().any(|name| name.repository() == repository);
+            let named: Vec<&LocalImage> = images.iter().filter(is_meant).collect();
+            if let Some(image) = named.iter().find(|image| image.descriptor.digest == *digest) {
+                return Ok(asked_as(image));
+            }
+            // a manifest of a named index
+            return by_digest(store, digest, text).filter(|_| !named.is_empty()).ok_or_else(not_found);
+        }
+    }
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    if hex.len() >= SHORTEST_PREFIX && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let matching: Vec<&LocalImage> =
+            images.iter().filter(|image| image.descriptor.digest.encoded().starts_with(hex)).collect();
+        match matching.as_slice() {
+            [image] => return Ok(asked_as(image)),
+            [] => {}
+            _ => return Err(ImageError::Ambiguous { prefix: text.to_owned() }),
+        }
+        if let Ok(digest) = format!("sha256:{hex}").parse() {
+            return by_digest(store, &digest, text).ok_or_else(not_found);
+        }
+    }
+    match reference {
+        Err(source) if !text.starts_with("sha256:") => Err(ImageError::Reference { name: text.to_owned(), source }),
+        _ => Err(not_found()),
+    }
+}
+
+/// Content without a name of its own.
+fn by_digest(store: &Store, digest: &Digest, text: &str) -> Option<LocalImage> {
+    let size = store.blob_size(digest)?;
+    let descriptor = Descriptor::new(String::new(), digest.clone(), size);
+    Some(LocalImage { names: Vec::new(), descriptor, asked: text.to_owned() })
+}

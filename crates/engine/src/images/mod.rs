@@ -1,0 +1,99 @@
+//! Images in the local store: indexes whole or in part, their platforms, names.
+
+mod choose;
+mod edit;
+mod find;
+mod inspect;
+mod list;
+mod presence;
+
+pub use choose::{Chosen, choose};
+pub use edit::{Removal, remove, tag};
+pub use find::{LocalImage, all, find};
+pub use inspect::{Inspected, inspect};
+pub use list::{ImageSummary, PlatformSummary, list};
+pub use presence::{Entry, entries};
+
+use onetag_oci::{Platform, ReferenceError};
+use thiserror::Error;
+
+use crate::content::ContentError;
+use crate::platforms::listed;
+
+/// Result of operations on local images.
+pub type Result<T, E = ImageError> = std::result::Result<T, E>;
+
+/// Why an operation on a local image failed.
+#[derive(Debug, Error)]
+pub enum ImageError {
+    /// There is no such image here.
+    #[error("no such image: {name}")]
+    NotFound {
+        /// What was asked for.
+        name: String,
+    },
+    /// The beginning of a digest that several images share.
+    #[error("{prefix} is the beginning of several images' digests")]
+    Ambiguous {
+        /// What was given.
+        prefix: String,
+    },
+    /// The name is none.
+    #[error("invalid reference {name:?}")]
+    Reference {
+        /// What was given.
+        name: String,
+        /// Why not.
+        #[source]
+        source: ReferenceError,
+    },
+    /// The image has no such platform.
+    #[error("{name}: no match for platform in manifest: wanted {wanted}, there {}", listed(available))]
+    NoMatch {
+        /// The image.
+        name: String,
+        /// The platform asked for.
+        wanted: Platform,
+        /// The platforms that its index names.
+        available: Vec<Platform>,
+    },
+    /// The platform is in the index but not in the store.
+    #[error("{name}: {platform} is in the index but its content is not here")]
+    NotHere {
+        /// The image.
+        name: String,
+        /// The platform.
+        platform: Platform,
+    },
+    /// Without a platform asked for, several could be meant and none is the host's.
+    #[error("{name} is here for other platforms than the host's: there {}", listed(available))]
+    NoDefault {
+        /// The image.
+        name: String,
+        /// The platforms that are here.
+        available: Vec<Platform>,
+    },
+    /// An image that is used under several names is removed by digest.
+    #[error("{digest} has several names: {}", names.join(", "))]
+    SeveralNames {
+        /// What was given.
+        digest: String,
+        /// The names.
+        names: Vec<String>,
+    },
+    /// The content could not be read or written.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+}
+
+impl From<onetag_store::Error> for ImageError {
+    fn from(error: onetag_store::Error) -> Self {
+        Self::Content(error.into())
+    }
+}
+
+impl From<crate::EngineError> for ImageError {
+    fn from(error: crate::EngineError) -> Self {
+        Self::Content(error.into())
+    }
+}

@@ -1,0 +1,99 @@
+//! Which platforms of an image are in the store, whole or in part.
+
+use onetag_oci::{DEFAULT_DOCUMENT_LIMIT, Descriptor, Document, ImageConfig, Manifest, ManifestDocument, Platform};
+use onetag_store::Store;
+
+use super::Result;
+use crate::content::ContentError;
+
+/// Indexes in indexes are followed this deep.
+const MAXIMUM_DEPTH: usize = 8;
+
+/// A manifest of an image, and how much of it is here.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The manifest's descriptor, as the index has it.
+    pub descriptor: Descriptor,
+    /// Its platform: from the index, else from its config; `None` when neither tells.
+    pub platform: Option<Platform>,
+    /// Whether it is about another entry rather than an image.
+    pub is_attestation: bool,
+    /// The manifest, when it is here.
+    pub manifest: Option<Document<Manifest>>,
+    /// The config, when it is here.
+    pub config: Option<Document<ImageConfig>>,
+    /// Layers that are not here.
+    pub missing_layers: usize,
+}
+
+impl Entry {
+    /// Whether everything needed to run it is here.
+    pub fn is_complete(&self) -> bool {
+        self.config.is_some() && self.missing_layers == 0
+    }
+}
+
+/// All manifests of an image in the order of its index; indexes within it are followed.
+///
+/// # Errors
+/// When a document that is here cannot be read. Absent ones are no error.
+pub fn entries(store: &Store, descriptor: &Descriptor) -> Result<Vec<Entry>> {
+    let mut out = Vec::new();
+    collect(store, descriptor, 0, &mut out)?;
+    Ok(out)
+}
+
+fn collect(store: &Store, descriptor: &Descriptor, depth: usize, out: &mut Vec<Entry>) -> Result<()> {
+    if depth > MAXIMUM_DEPTH {
+        return Err(ContentError::TooDeep { digest: descriptor.digest.clone(), limit: MAXIMUM_DEPTH }.into());
+    }
+    if !store.has_blob(&descriptor.digest) {
+        out.push(Entry {
+            platform: descriptor.platform.clone(),
+            is_attestation: descriptor.is_attestation(),
+            descriptor: descriptor.clone(),
+            manifest: None,
+            config: None,
+            missing_layers: 0,
+        });
+        return Ok(());
+    }
+    match document(store, descriptor)? {
+        ManifestDocument::Index(index) => {
+            index.manifests.iter().try_for_each(|child| collect(store, child, depth + 1, out))
+        }
+        ManifestDocument::Manifest(manifest) => {
+            out.push(entry(store, descriptor, manifest)?);
+            Ok(())
+        }
+    }
+}
+
+fn entry(store: &Store, descriptor: &Descriptor, manifest: Document<Manifest>) -> Result<Entry> {
+    let is_attestation = descriptor.is_attestation();
+    let config = match store.has_blob(&manifest.config.digest) && !is_attestation {
+        true => Some(config(store, &manifest)?),
+        false => None,
+    };
+    let missing_layers = manifest.layers.iter().filter(|layer| !store.has_blob(&layer.digest)).count();
+    let platform = descriptor.platform.clone().or_else(|| config.as_ref().map(|config| config.platform()));
+    let mut descriptor = descriptor.clone();
+    if descriptor.media_type.is_empty() {
+        descriptor.media_type = manifest.media_type.clone().unwrap_or_default();
+    }
+    Ok(Entry { descriptor, platform, is_attestation, manifest: Some(manifest), config, missing_layers })
+}
+
+/// Reads a stored manifest or index.
+pub(super) fn document(store: &Store, descriptor: &Descriptor) -> Result<ManifestDocument> {
+    let bytes = store.read_blob(&descriptor.digest, DEFAULT_DOCUMENT_LIMIT as u64)?;
+    let hint = Some(descriptor.media_type.as_str()).filter(|media_type| !media_type.is_empty());
+    Ok(ManifestDocument::parse(bytes, hint)
+        .map_err(|source| ContentError::Document { what: descriptor.digest.to_string(), source })?)
+}
+
+fn config(store: &Store, manifest: &Manifest) -> Result<Document<ImageConfig>> {
+    let bytes = store.read_blob(&manifest.config.digest, DEFAULT_DOCUMENT_LIMIT as u64)?;
+    Ok(Document::parse(bytes)
+        .map_err(|source| ContentError::Document { what: manifest.config.digest.to_string(), source })?)
+}
