@@ -56,6 +56,9 @@ pub fn parse(text: &[u8]) -> (Dockerfile, Vec<Diagnostic>) {
         empty_continuations,
         source: source.into_owned(),
     };
+    if text.is_empty() {
+        return (file, vec![Diagnostic::error("the Dockerfile cannot be empty", [])]);
+    }
     (file, sort(reader.errors))
 }
 
