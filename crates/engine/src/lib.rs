@@ -6,13 +6,10 @@
 
 #![forbid(unsafe_code)]
 
-mod cache;
 mod catalog;
 mod context;
 mod engine;
-mod export;
 mod layers;
-mod op;
 mod options;
 mod snapshot;
 
@@ -20,7 +17,6 @@ pub use catalog::CatalogError;
 pub use context::{ContextError, LocalContext};
 pub use engine::Engine;
 pub use layers::LayerError;
-pub use op::{Entitlements, StepError};
 pub use options::EngineOptions;
 
 /// Progress of builds, pulls and pushes: the solver's events.

@@ -1,0 +1,264 @@
+//! Finding images: in the local store, else in their registry. Metadata only.
+//!
+//! Documents are immutable by digest, so what was read once is kept in the store and never asked for again; a tag is
+//! asked for once a build.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use onetag_dockerfile::resolver::ResolveMode;
+use onetag_oci::{
+    Descriptor, DiffId, Digest, Document, DocumentError, ImageConfig, Manifest, ManifestDocument, Platform,
+    PlatformMatcher, Reference, media_type, only, select,
+};
+
+use crate::Engine;
+use crate::snapshot::{ImageLayer, Layer, Snapshot};
+
+/// Documents are not larger than this.
+const DOCUMENT_LIMIT_BYTES: u64 = 4 << 20;
+
+/// Why an image cannot be used.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The image exists, but not for this platform.
+    #[error("no match for platform in manifest: not found ({reference} has no {wanted}, it has {})", list(available))]
+    NoMatch {
+        /// The image.
+        reference: String,
+        /// The platform that was wanted.
+        wanted: String,
+        /// The platforms that there are.
+        available: Vec<String>,
+    },
+    /// There is no such image.
+    #[error("{reference}: not found")]
+    NotFound {
+        /// The image.
+        reference: String,
+    },
+    /// The registry did not give it.
+    #[error(transparent)]
+    Registry(Arc<onetag_registry::Error>),
+    /// The store did not give it.
+    #[error(transparent)]
+    Store(Arc<onetag_store::Error>),
+    /// A document cannot be used.
+    #[error("{reference}: unusable {what}")]
+    Document {
+        /// The image.
+        reference: String,
+        /// Which document.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: Arc<DocumentError>,
+    },
+    /// An index where a manifest has to be.
+    #[error("{reference}: an index within an index, at {digest}")]
+    NestedIndex {
+        /// The image.
+        reference: String,
+        /// The inner index.
+        digest: Digest,
+    },
+    /// A manifest whose config tells of other layers.
+    #[error("{reference}: {layers} layers in the manifest, {diff_ids} diff IDs in the config")]
+    LayerCount {
+        /// The image.
+        reference: String,
+        /// Layers of the manifest.
+        layers: usize,
+        /// Diff ids of the config.
+        diff_ids: usize,
+    },
+}
+
+fn list(platforms: &[String]) -> String {
+    if platforms.is_empty() { "none".to_owned() } else { platforms.join(", ") }
+}
+
+impl From<onetag_store::Error> for CatalogError {
+    fn from(error: onetag_store::Error) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+impl From<onetag_registry::Error> for CatalogError {
+    fn from(error: onetag_registry::Error) -> Self {
+        Self::Registry(Arc::new(error))
+    }
+}
+
+/// An image of one platform.
+#[derive(Debug)]
+pub(crate) struct FoundImage {
+    /// What the reference points to: the index, or the manifest where there is no index.
+    pub(crate) digest: Digest,
+    /// The platform's manifest.
+    pub(crate) manifest: Document<Manifest>,
+    /// Its config.
+    pub(crate) config: Document<ImageConfig>,
+    /// Where its blobs come from.
+    pub(crate) origin: Reference,
+    /// The platform that the image says it is for, when that is not the one that was asked for.
+    pub(crate) mismatch: Option<Platform>,
+}
+
+impl FoundImage {
+    /// The layers, nothing of them fetched.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let layer = |(descriptor, diff_id): (&Descriptor, &DiffId)| {
+            let (descriptor, diff_id) = (descriptor.clone(), diff_id.clone());
+            let origin = Some(self.origin.name_only());
+            Layer::Image(Arc::new(ImageLayer { diff_id, descriptor, origin }))
+        };
+        Snapshot::new(self.manifest.layers.iter().zip(&self.config.rootfs.diff_ids).map(layer).collect())
+    }
+}
+
+type Memo<K, V> = Mutex<HashMap<K, Arc<OnceLock<Result<V, CatalogError>>>>>;
+
+/// Finds images for one build; equal questions are asked once.
+pub(crate) struct Catalog {
+    engine: Engine,
+    tops: Memo<(String, bool), Arc<ManifestDocument>>,
+    images: Memo<(Digest, String), Arc<FoundImage>>,
+}
+
+fn once<K: std::hash::Hash + Eq, V: Clone>(
+    memo: &Memo<K, V>,
+    key: K,
+    find: impl FnOnce() -> Result<V, CatalogError>,
+) -> Result<V, CatalogError> {
+    let cell = Arc::clone(memo.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
+    cell.get_or_init(find).clone()
+}
+
+impl Catalog {
+    /// A catalogue over the engine's store and registries.
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine, tops: Mutex::default(), images: Mutex::default() }
+    }
+
+    /// The image of a platform. The platform of an image that is not in an index is not enforced; see
+    /// [`FoundImage::mismatch`].
+    pub(crate) fn find(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        mode: ResolveMode,
+    ) -> Result<Arc<FoundImage>, CatalogError> {
+        let pull = mode == ResolveMode::ForcePull;
+        let top = once(&self.tops, (reference.to_string(), pull), || self.top(reference, pull))?;
+        let key = (top.digest().clone(), platform.format_all());
+        once(&self.images, key, || self.image(reference, &top, platform).map(Arc::new))
+    }
+
+    /// What a reference points to.
+    fn top(&self, reference: &Reference, pull: bool) -> Result<Arc<ManifestDocument>, CatalogError> {
+        if let Some(digest) = reference.digest() {
+            return self.document(reference, digest, None).map(Arc::new);
+        }
+        let store = self.engine.store()?;
+        let local = if pull { None } else { store.reference(&reference.to_string())? };
+        if let Some(descriptor) = local
+            && store.has_blob(&descriptor.digest)
+        {
+            return self.document(reference, &descriptor.digest, Some(&descriptor.media_type)).map(Arc::new);
+        }
+        let document = self.engine.client()?.manifest(reference)?;
+        store.put_document(document.bytes())?;
+        Ok(Arc::new(document))
+    }
+
+    fn document(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+        media_type: Option<&str>,
+    ) -> Result<ManifestDocument, CatalogError> {
+        let store = self.engine.store()?;
+        if store.has_blob(digest) {
+            let bytes = store.read_blob(digest, DOCUMENT_LIMIT_BYTES)?;
+            return ManifestDocument::parse(bytes, media_type).map_err(|source| CatalogError::Document {
+                reference: reference.to_string(),
+                what: "manifest",
+                source: Arc::new(source),
+            });
+        }
+        let document = self.engine.client()?.manifest(&reference.with_digest(digest.clone()))?;
+        store.put_document(document.bytes())?;
+        Ok(document)
+    }
+
+    fn image(
+        &self,
+        reference: &Reference,
+        top: &ManifestDocument,
+        platform: &Platform,
+    ) -> Result<FoundImage, CatalogError> {
+        let (manifest, is_bare) = match top {
+            ManifestDocument::Manifest(manifest) => (manifest.clone(), true),
+            ManifestDocument::Index(index) => {
+                let descriptor = choose(reference, &index.manifests, platform)?;
+                match self.document(reference, &descriptor.digest, Some(&descriptor.media_type))? {
+                    ManifestDocument::Manifest(manifest) => (manifest, descriptor.platform.is_none()),
+                    ManifestDocument::Index(index) => {
+                        let digest = index.digest().clone();
+                        return Err(CatalogError::NestedIndex { reference: reference.to_string(), digest });
+                    }
+                }
+            }
+        };
+        let config = self.config(reference, &manifest.config)?;
+        let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+        if layers != diff_ids {
+            return Err(CatalogError::LayerCount { reference: reference.to_string(), layers, diff_ids });
+        }
+        let actual = config.platform();
+        let mismatch = (is_bare && !only(platform).matches(&actual)).then_some(actual);
+        Ok(FoundImage { digest: top.digest().clone(), manifest, config, origin: reference.clone(), mismatch })
+    }
+
+    fn config(&self, reference: &Reference, descriptor: &Descriptor) -> Result<Document<ImageConfig>, CatalogError> {
+        let store = self.engine.store()?;
+        let bytes = if store.has_blob(&descriptor.digest) {
+            store.read_blob(&descriptor.digest, DOCUMENT_LIMIT_BYTES)?
+        } else {
+            let mut bytes: Vec<u8> = Vec::new();
+            self.engine.client()?.fetch_blob(reference, descriptor, &mut bytes)?;
+            store.put_document(&bytes)?;
+            bytes
+        };
+        Document::parse(bytes).map_err(|source| CatalogError::Document {
+            reference: reference.to_string(),
+            what: "config",
+            source: Arc::new(source),
+        })
+    }
+}
+
+/// The manifest of an index that serves a platform best.
+fn choose<'d>(
+    reference: &Reference,
+    manifests: &'d [Descriptor],
+    platform: &Platform,
+) -> Result<&'d Descriptor, CatalogError> {
+    let candidates: Vec<&Descriptor> = manifests
+        .iter()
+        .filter(|descriptor| !descriptor.is_attestation())
+        .filter(|descriptor| {
+            media_type::is_manifest(&descriptor.media_type) || media_type::is_index(&descriptor.media_type)
+        })
+        .collect();
+    let position = select(&only(platform), &candidates, |descriptor| descriptor.platform.as_ref());
+    position.map(|position| candidates[position]).ok_or_else(|| {
+        let platforms = candidates.iter().filter_map(|descriptor| descriptor.platform.as_ref());
+        CatalogError::NoMatch {
+            reference: reference.to_string(),
+            wanted: platform.format_all(),
+            available: platforms.map(Platform::format_all).collect(),
+        }
+    })
+}

@@ -1,0 +1,94 @@
+//! The opened product.
+
+use std::sync::{Arc, OnceLock};
+
+use onetag_registry::credential::{ConfigFiles, ProcessHelpers};
+use onetag_registry::{Client, ClientOptions};
+use onetag_sandbox::{Sandbox, SandboxOptions};
+use onetag_store::Store;
+
+use crate::EngineOptions;
+
+/// The store, the registry client and the sandbox, each made when first needed. Clones are the same engine.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: EngineOptions,
+    store: OnceLock<Store>,
+    client: OnceLock<Client>,
+    sandbox: OnceLock<Sandbox>,
+}
+
+impl Engine {
+    /// Opens the engine. Touches nothing yet; errors of the store or the configuration appear on first use.
+    pub fn open(options: EngineOptions) -> Self {
+        let inner = Inner { options, store: OnceLock::new(), client: OnceLock::new(), sandbox: OnceLock::new() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// What the engine was opened with.
+    pub fn options(&self) -> &EngineOptions {
+        &self.inner.options
+    }
+
+    /// The local store.
+    ///
+    /// # Errors
+    /// Its folder cannot be made or read.
+    pub fn store(&self) -> Result<&Store, onetag_store::Error> {
+        if let Some(store) = self.inner.store.get() {
+            return Ok(store);
+        }
+        let store = Store::open(&self.inner.options.root)?;
+        Ok(self.inner.store.get_or_init(|| store))
+    }
+
+    /// The registry client. It connects when it is first asked for something.
+    ///
+    /// # Errors
+    /// The proxies of the options are no addresses.
+    pub fn client(&self) -> Result<&Client, onetag_registry::Error> {
+        if let Some(client) = self.inner.client.get() {
+            return Ok(client);
+        }
+        let client = Client::new(self.client_options()?);
+        Ok(self.inner.client.get_or_init(|| client))
+    }
+
+    fn client_options(&self) -> Result<ClientOptions, onetag_registry::Error> {
+        let options = &self.inner.options;
+        let mut files: Vec<_> = options.docker_config.iter().map(|folder| folder.join("config.json")).collect();
+        files.extend(options.auth_files.iter().cloned());
+        let helpers = ProcessHelpers { folders: options.search_path.clone(), environment: options.environment.clone() };
+        let mut client = ClientOptions {
+            credentials: Arc::new(ConfigFiles::new(files, Arc::new(helpers))),
+            ..ClientOptions::default()
+        };
+        if !options.user_agent.is_empty() {
+            client.user_agent.clone_from(&options.user_agent);
+        }
+        client.proxies = options.proxies.clone();
+        client.hosts = options.hosts.clone();
+        Ok(client)
+    }
+
+    /// What starts processes.
+    pub fn sandbox(&self) -> &Sandbox {
+        self.inner.sandbox.get_or_init(|| {
+            let options = &self.inner.options;
+            let mut sandbox = SandboxOptions::default();
+            sandbox.interpreter_folders.clone_from(&options.emulator_folders);
+            sandbox.search_path.clone_from(&options.search_path);
+            Sandbox::new(sandbox)
+        })
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Engine").field("options", &self.inner.options).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,137 @@
+//! From snapshots to stacks that can be mounted and read: fetching and unpacking what is not there yet.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use onetag_oci::{Descriptor, Reference};
+use onetag_registry::BlobSink;
+use onetag_store::tree::MergedTree;
+use onetag_store::{BlobWriter, LayerId, Stack, Store};
+use rayon::prelude::*;
+
+use crate::Engine;
+use crate::snapshot::{ImageLayer, Layer, Snapshot};
+
+/// Why a layer's files are not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] onetag_store::Error),
+    /// The registry did not give the blob.
+    #[error(transparent)]
+    Registry(#[from] onetag_registry::Error),
+    /// The blob is not in the store, and nobody knows where else it might be.
+    #[error("the layer {digest} is not in the local store and its image names no registry")]
+    Missing {
+        /// The blob.
+        digest: onetag_oci::Digest,
+    },
+}
+
+/// Makes stacks of snapshots, each once.
+pub(crate) struct Layers {
+    engine: Engine,
+    stacks: Mutex<HashMap<Vec<LayerId>, Arc<Stack>>>,
+}
+
+impl Layers {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine, stacks: Mutex::default() }
+    }
+
+    /// The folders of a snapshot, unpacked. `fetching` is told each blob that has to be fetched first.
+    pub(crate) fn stack(
+        &self,
+        snapshot: &Snapshot,
+        fetching: &(dyn Fn(&Descriptor) + Sync),
+    ) -> Result<Arc<Stack>, LayerError> {
+        let ids = snapshot.ids();
+        if let Some(stack) = self.known().get(&ids) {
+            return Ok(Arc::clone(stack));
+        }
+        let store = self.engine.store()?;
+        let missing: Vec<&Arc<ImageLayer>> = snapshot
+            .layers
+            .iter()
+            .filter_map(|layer| match layer {
+                Layer::Image(layer) if store.unpacked_layer(&layer.diff_id).is_none() => Some(layer),
+                _ => None,
+            })
+            .collect();
+        missing.par_iter().try_for_each(|layer| self.unpack(store, layer, fetching))?;
+        let stack = Arc::new(store.stack(&ids)?);
+        self.known().insert(ids, Arc::clone(&stack));
+        Ok(stack)
+    }
+
+    /// The files of a snapshot as one tree.
+    pub(crate) fn tree(
+        &self,
+        snapshot: &Snapshot,
+        fetching: &(dyn Fn(&Descriptor) + Sync),
+    ) -> Result<MergedTree, LayerError> {
+        let stack = self.stack(snapshot, fetching)?;
+        Ok(MergedTree::open(&stack.lowers, self.engine.store()?.ownership())?)
+    }
+
+    /// Brings an image layer's blob into the store.
+    pub(crate) fn fetch(&self, layer: &ImageLayer, fetching: &(dyn Fn(&Descriptor) + Sync)) -> Result<(), LayerError> {
+        let store = self.engine.store()?;
+        if store.has_blob(&layer.descriptor.digest) {
+            return Ok(());
+        }
+        let origin = origin(layer)?;
+        fetching(&layer.descriptor);
+        fetch_blob(&self.engine, store, origin, &layer.descriptor)
+    }
+
+    fn unpack(
+        &self,
+        store: &Store,
+        layer: &ImageLayer,
+        fetching: &(dyn Fn(&Descriptor) + Sync),
+    ) -> Result<(), LayerError> {
+        self.fetch(layer, fetching)?;
+        store.ensure_layer(&layer.diff_id, &layer.descriptor.digest, &layer.descriptor.media_type)?;
+        Ok(())
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Vec<LayerId>, Arc<Stack>>> {
+        self.stacks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn origin(layer: &ImageLayer) -> Result<&Reference, LayerError> {
+    layer.origin.as_ref().ok_or_else(|| LayerError::Missing { digest: layer.descriptor.digest.clone() })
+}
+
+/// Fetches a blob into the store.
+pub(crate) fn fetch_blob(
+    engine: &Engine,
+    store: &Store,
+    origin: &Reference,
+    descriptor: &Descriptor,
+) -> Result<(), LayerError> {
+    let mut sink = StoreSink(store.blob_writer()?);
+    engine.client()?.fetch_blob(origin, descriptor, &mut sink)?;
+    sink.0.finish(Some(&descriptor.digest), Some(descriptor.size))?;
+    Ok(())
+}
+
+/// Fetched bytes on their way into the store, which verifies them.
+struct StoreSink(BlobWriter);
+
+impl BlobSink for StoreSink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        std::io::Write::write_all(&mut self.0, bytes)
+    }
+
+    fn restart(&mut self) -> std::io::Result<()> {
+        self.0.restart().map_err(std::io::Error::other)
+    }
+
+    fn verifies(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,106 @@
+//! What operations make: immutable stacks of layers, and folders of the host that are only read.
+
+use std::sync::Arc;
+
+use onetag_oci::{Algorithm, ChainId, Descriptor, DiffId, Digest, Digester, Reference};
+use onetag_store::{LayerId, StepId};
+use serde::{Deserialize, Serialize};
+
+use crate::context::LocalContext;
+
+/// A layer of an image that was there before the build. Its content is fetched and unpacked only when files are needed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ImageLayer {
+    /// The digest of its archive.
+    pub(crate) diff_id: DiffId,
+    /// Its blob.
+    pub(crate) descriptor: Descriptor,
+    /// Where the blob can be fetched from; `None` when it is in the store.
+    pub(crate) origin: Option<Reference>,
+}
+
+/// A layer that a step of a build made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StepLayer {
+    /// Its tree in the store.
+    pub(crate) step: StepId,
+    /// When it was made, RFC 3339.
+    pub(crate) created: String,
+    /// The step's name.
+    pub(crate) description: String,
+}
+
+/// One layer of a snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Layer {
+    /// Of a base image.
+    Image(Arc<ImageLayer>),
+    /// Of a step.
+    Step(Arc<StepLayer>),
+}
+
+impl Layer {
+    /// The layer's name in the store.
+    pub(crate) fn id(&self) -> LayerId {
+        match self {
+            Self::Image(layer) => LayerId::Diff(layer.diff_id.clone()),
+            Self::Step(layer) => LayerId::Step(layer.step.clone()),
+        }
+    }
+}
+
+/// An immutable file system: layers, the lowest first. Without layers it is empty.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    /// The layers.
+    pub(crate) layers: Vec<Layer>,
+}
+
+impl Snapshot {
+    /// The file system of `layers`.
+    pub(crate) fn new(layers: Vec<Layer>) -> Self {
+        Self { layers }
+    }
+
+    /// This file system with another layer on top.
+    pub(crate) fn with(&self, layer: Layer) -> Self {
+        let mut layers = self.layers.clone();
+        layers.push(layer);
+        Self { layers }
+    }
+
+    /// The names of the layers, the lowest first.
+    pub(crate) fn ids(&self) -> Vec<LayerId> {
+        self.layers.iter().map(Layer::id).collect()
+    }
+
+    /// What the layers are, wherever they came from.
+    pub(crate) fn identity(&self) -> Digest {
+        let mut digester = Digester::new(Algorithm::Sha256);
+        digester.update(b"onetag.snapshot.1\0");
+        for layer in &self.layers {
+            digester.update(layer.id().to_string().as_bytes());
+            digester.update(b"\0");
+        }
+        digester.finish()
+    }
+
+    /// The chain id, when all layers are of images and there is one.
+    pub(crate) fn chain_id(&self) -> Option<ChainId> {
+        let diff_id = |layer: &Layer| match layer {
+            Layer::Image(layer) => Some(layer.diff_id.clone()),
+            Layer::Step(_) => None,
+        };
+        ChainId::of(&self.layers.iter().map(diff_id).collect::<Option<Vec<DiffId>>>()?)
+    }
+}
+
+/// The result of an operation.
+#[derive(Clone, Debug)]
+pub(crate) enum Artifact {
+    /// A file system.
+    Snapshot(Arc<Snapshot>),
+    /// A folder of the host, filtered.
+    Local(Arc<LocalContext>),
+}
