@@ -111,7 +111,7 @@ impl FoundImage {
         let layer = |(descriptor, diff_id): (&Descriptor, &DiffId)| {
             let (descriptor, diff_id) = (descriptor.clone(), diff_id.clone());
             let origin = Some(self.origin.name_only());
-            Layer::Image(Arc::new(ImageLayer { diff_id, descriptor, origin }))
+            Layer::Image(Box::new(ImageLayer { diff_id, descriptor, origin }))
         };
         Snapshot::new(self.manifest.layers.iter().zip(&self.config.rootfs.diff_ids).map(layer).collect())
     }

@@ -51,11 +51,11 @@ impl Layers {
             return Ok(Arc::clone(stack));
         }
         let store = self.engine.store()?;
-        let missing: Vec<&Arc<ImageLayer>> = snapshot
+        let missing: Vec<&ImageLayer> = snapshot
             .layers
             .iter()
             .filter_map(|layer| match layer {
-                Layer::Image(layer) if store.unpacked_layer(&layer.diff_id).is_none() => Some(layer),
+                Layer::Image(layer) if store.unpacked_layer(&layer.diff_id).is_none() => Some(layer.as_ref()),
                 _ => None,
             })
             .collect();

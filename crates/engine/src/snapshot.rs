@@ -35,9 +35,9 @@ pub(crate) struct StepLayer {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Layer {
     /// Of a base image.
-    Image(Arc<ImageLayer>),
+    Image(Box<ImageLayer>),
     /// Of a step.
-    Step(Arc<StepLayer>),
+    Step(Box<StepLayer>),
 }
 
 impl Layer {
