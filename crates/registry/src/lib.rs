@@ -9,6 +9,7 @@ pub mod content;
 pub mod credential;
 pub mod error;
 pub mod server;
+mod tls;
 pub mod wire;
 
 pub use client::{Client, ClientOptions, Pushed};

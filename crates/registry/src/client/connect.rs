@@ -24,7 +24,7 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use super::hosts::is_localhost;
-use super::tls::TlsSettings;
+use crate::tls::TlsSettings;
 
 /// How long one address may take to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);

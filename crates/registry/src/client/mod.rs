@@ -8,13 +8,12 @@ mod auth;
 mod body;
 mod connect;
 mod exchange;
-mod hosts;
+pub(crate) mod hosts;
 mod lists;
 mod pull;
 mod push;
 mod retry;
 mod scope;
-pub(crate) mod tls;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -28,9 +27,9 @@ pub use retry::RetryPolicy;
 
 use crate::credential::{Anonymous, CredentialProvider};
 use crate::error::{Error, Result};
+use crate::tls::TlsSettings;
 use connect::Connector;
 use exchange::{Exchange, ExchangeOptions};
-use tls::TlsSettings;
 
 /// Takes a registry's warning: its host and the text.
 pub type WarningHook = dyn Fn(&str, &str) + Send + Sync;

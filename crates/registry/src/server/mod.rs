@@ -6,7 +6,10 @@
 mod blobs;
 mod cache;
 mod lists;
+mod log;
 mod manifests;
+mod options;
+mod passwords;
 mod registry;
 mod repository;
 mod respond;
@@ -16,108 +19,29 @@ mod uploads;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
+use http::{Method, Request, StatusCode, header};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
 use tokio::sync::watch;
 
+use crate::tls;
+use crate::wire;
+
+/// How long the TLS handshake of a client may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub use log::{AccessLog, AccessRecord};
+pub use options::{Limits, Options, Policy, ServerError, TlsFiles};
+
+use passwords::Passwords;
 use registry::Registry;
-use storage::{FilesystemStorage, Storage, StorageError};
-
-/// How a server is to be.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Folder of the registry's content; created when missing.
-    pub root: PathBuf,
-    /// Address and port to listen on; port 0 takes a free one.
-    pub address: SocketAddr,
-    /// Listen on an address that others can reach although there is neither TLS nor a password.
-    pub allow_unprotected: bool,
-    /// What is allowed.
-    pub policy: Policy,
-    /// How much is allowed.
-    pub limits: Limits,
-}
-
-impl Options {
-    /// Defaults for a folder: `127.0.0.1:5000`.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Options {
-            root: root.into(),
-            address: SocketAddr::from(([127, 0, 0, 1], 5000)),
-            allow_unprotected: false,
-            policy: Policy::default(),
-            limits: Limits::default(),
-        }
-    }
-}
-
-/// What a registry allows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Policy {
-    /// Nothing may be pushed or deleted.
-    pub read_only: bool,
-    /// Manifests and indexes may refer to content that is not here.
-    pub sparse: bool,
-}
-
-/// How much a registry allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Largest blob, in bytes.
-    pub blob_bytes: u64,
-    /// Most uploads under way at once.
-    pub uploads: usize,
-    /// How long a client may send nothing while it should.
-    pub stall: Duration,
-    /// How long an upload may rest before what arrived of it is removed.
-    pub upload_age: Duration,
-    /// How long requests under way may take after the server was asked to stop.
-    pub grace: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            blob_bytes: u64::MAX,
-            uploads: 4096,
-            stall: Duration::from_secs(60),
-            upload_age: Duration::from_secs(24 * 60 * 60),
-            grace: Duration::from_secs(10),
-        }
-    }
-}
-
-/// A server cannot be started.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// The address is reachable from elsewhere, and nothing protects the content.
-    #[error(
-        "refusing to listen on {address}: others can reach it, and neither TLS nor a password protects the registry"
-    )]
-    Unprotected {
-        /// The address.
-        address: SocketAddr,
-    },
-    /// The folder cannot be used.
-    #[error("cannot use the registry's storage")]
-    Storage(#[from] StorageError),
-    /// No threads or event queue.
-    #[error("cannot start the server's runtime")]
-    Runtime(#[source] io::Error),
-}
+use respond::{Answer, Failure};
+use storage::{FilesystemStorage, Storage};
 
 /// Asks a server to stop; clones ask the same one.
 #[derive(Debug, Clone)]
@@ -153,8 +77,16 @@ impl Default for Shutdown {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    registry: Arc<Registry>,
+    shared: Arc<Shared>,
+    tls: Option<tokio_rustls::TlsAcceptor>,
     limits: Limits,
+}
+
+/// What all connections share.
+struct Shared {
+    registry: Arc<Registry>,
+    passwords: Option<Passwords>,
+    access_log: Option<Arc<AccessLog>>,
 }
 
 impl Server {
@@ -164,8 +96,8 @@ impl Server {
     /// When the address is taken or may not be used, or the storage cannot be opened.
     pub fn bind(options: &Options) -> Result<Self, ServerError> {
         let address = options.address;
-        if !address.ip().is_loopback() && !options.allow_unprotected {
-            return Err(ServerError::Unprotected { address });
+        if let Some(missing) = options.unprotected() {
+            return Err(ServerError::Unprotected { address, missing });
         }
         let listener = TcpListener::bind(address).map_err(|source| ServerError::Listen { address, source })?;
         let storage = Arc::new(FilesystemStorage::open(&options.root)?);
@@ -175,12 +107,21 @@ impl Server {
     /// A registry on a listener and a storage that exist already; the address is not checked.
     ///
     /// # Errors
-    /// When the listener does not tell its address.
+    /// When the listener does not tell its address, or certificate or password file cannot be used.
     pub fn serve_on(listener: TcpListener, storage: Arc<dyn Storage>, options: &Options) -> Result<Self, ServerError> {
         let address =
             listener.local_addr().map_err(|source| ServerError::Listen { address: options.address, source })?;
+        let passwords = match &options.htpasswd {
+            None => None,
+            Some(path) => Some(
+                Passwords::open(path.clone())
+                    .map_err(|source| ServerError::Passwords { path: path.clone(), source })?,
+            ),
+        };
         let registry = Arc::new(Registry::new(storage, options.limits, options.policy));
-        Ok(Server { listener, address, registry, limits: options.limits })
+        let tls = options.tls.as_ref().map(acceptor).transpose()?;
+        let shared = Arc::new(Shared { registry, passwords, access_log: options.access_log.clone() });
+        Ok(Server { listener, address, shared, tls, limits: options.limits })
     }
 
     /// The address listened on, with its real port.
@@ -236,25 +177,29 @@ impl Server {
     async fn accept(self, shutdown: &Shutdown) -> Result<(), ServerError> {
         self.listener.set_nonblocking(true).map_err(ServerError::Runtime)?;
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(ServerError::Runtime)?;
-        let housekeeping = tokio::spawn(keep_house(self.registry.clone(), self.limits.upload_age));
-        let connections = hyper_util::server::graceful::GracefulShutdown::new();
-        let http = http_server();
+        let housekeeping = tokio::spawn(keep_house(self.shared.registry.clone(), self.limits.upload_age));
+        let connections = GracefulShutdown::new();
+        let places = Arc::new(tokio::sync::Semaphore::new(self.limits.connections));
         loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+            let next = async {
+                let place = places.clone().acquire_owned().await;
+                (listener.accept().await, place)
+            };
+            let (accepted, place) = tokio::select! {
+                next = next => next,
                 () = shutdown.triggered() => break,
             };
-            let Ok((stream, _)) = accepted else {
+            let Ok((stream, client)) = accepted else {
                 // No more file descriptors, most likely: others will be closed in time.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
             let _ = stream.set_nodelay(true);
-            let connection = http.serve_connection(TokioIo::new(stream), service(self.registry.clone()));
-            let connection = connections.watch(connection.into_owned());
+            let watcher = connections.watcher();
+            let (shared, tls) = (self.shared.clone(), self.tls.clone());
             tokio::spawn(async move {
-                // A connection that breaks concerns its client alone.
-                let _ = connection.await;
+                let _place = place;
+                serve(shared, stream, client, tls, watcher).await;
             });
         }
         drop(listener);
@@ -262,6 +207,105 @@ impl Server {
         let _ = tokio::time::timeout(self.limits.grace, connections.shutdown()).await;
         Ok(())
     }
+}
+
+/// Serves one connection to its end. One that breaks concerns its client alone.
+async fn serve(
+    shared: Arc<Shared>,
+    stream: tokio::net::TcpStream,
+    client: SocketAddr,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    let http = http_server();
+    let service = service_fn(move |request| {
+        let shared = shared.clone();
+        async move { Ok::<_, std::convert::Infallible>(shared.answer(request, client).await) }
+    });
+    match tls {
+        None => {
+            let connection = http.serve_connection(TokioIo::new(stream), service);
+            let _ = watcher.watch(connection).await;
+        }
+        Some(acceptor) => {
+            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else { return };
+            let connection = http.serve_connection(TokioIo::new(stream), service);
+            let _ = watcher.watch(connection).await;
+        }
+    }
+}
+
+impl Shared {
+    /// Answers a request of somebody who is allowed to make it, and logs it.
+    async fn answer(&self, request: Request<Incoming>, client: SocketAddr) -> Answer {
+        let (time, started) = (SystemTime::now(), Instant::now());
+        let logged = self.access_log.as_ref().map(|log| {
+            let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+            (log, request.method().clone(), request.uri().path().to_owned(), agent.unwrap_or_default().to_owned())
+        });
+        let head = *request.method() == Method::HEAD;
+        let (answered, user) = self.authorized(request).await;
+        let mut cause = None;
+        let answer = answered.unwrap_or_else(|failure| {
+            cause.clone_from(&failure.cause);
+            let answer = failure.into_answer();
+            if head { registry::without_body(answer) } else { answer }
+        });
+        if let Some((log, method, path, user_agent)) = logged {
+            let size = answer.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+            log(&AccessRecord {
+                time,
+                client,
+                user: user.as_deref(),
+                method: method.as_str(),
+                path: &path,
+                user_agent: &user_agent,
+                status: answer.status().as_u16(),
+                size_bytes: size.filter(|_| !head).unwrap_or(0),
+                took: started.elapsed(),
+                cause: cause.as_deref(),
+            });
+        }
+        answer
+    }
+
+    async fn authorized(&self, request: Request<Incoming>) -> (Result<Answer, Failure>, Option<String>) {
+        let mut user = None;
+        if let Some(passwords) = &self.passwords
+            && request.uri().path() != "/healthz"
+        {
+            user = passwords.user(request.headers().get(header::AUTHORIZATION)).await;
+            if user.is_none() {
+                let code = wire::errors::ErrorCode::Unauthorized;
+                let failure = Failure::new(StatusCode::UNAUTHORIZED, code, "authentication required")
+                    .with_header("www-authenticate", "Basic realm=\"onetag registry\", charset=\"UTF-8\"");
+                return (Err(failure), None);
+            }
+        }
+        (self.registry.clone().answer(request).await, user)
+    }
+}
+
+/// TLS with a certificate and key from files.
+fn acceptor(files: &TlsFiles) -> Result<tokio_rustls::TlsAcceptor, ServerError> {
+    use rustls_pki_types::PrivateKeyDer;
+    use rustls_pki_types::pem::PemObject;
+    let failed = |path: &std::path::Path, problem: String| ServerError::Tls {
+        path: path.to_owned(),
+        source: io::Error::new(io::ErrorKind::InvalidData, problem),
+    };
+    let chain = tls::certificates(&files.certificate)
+        .map_err(|source| ServerError::Tls { path: files.certificate.clone(), source })?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| failed(&files.key, error.to_string()))?;
+    let builder = rustls::ServerConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(&files.certificate, error.to_string()))?;
+    let mut config = builder
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| failed(&files.certificate, error.to_string()))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(tokio_rustls::TlsAcceptor::from(Arc::new(config)))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, ServerError> {
@@ -275,7 +319,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, ServerError> {
 
 fn http_server() -> hyper_util::server::conn::auto::Builder<TokioExecutor> {
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(60)).max_buf_size(512 * 1024);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(60)).max_buf_size(128 * 1024);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -284,24 +328,6 @@ fn http_server() -> hyper_util::server::conn::auto::Builder<TokioExecutor> {
         .max_send_buf_size(1024 * 1024)
         .max_concurrent_streams(64);
     builder
-}
-
-type Answering = std::pin::Pin<Box<dyn Future<Output = Result<respond::Answer, std::convert::Infallible>> + Send>>;
-
-fn service(
-    registry: Arc<Registry>,
-) -> impl hyper::service::Service<
-    http::Request<hyper::body::Incoming>,
-    Response = respond::Answer,
-    Error = std::convert::Infallible,
-    Future = Answering,
-> + Clone {
-    service_fn(move |request| {
-        let registry = registry.clone();
-        let answering: Answering =
-            Box::pin(async move { Ok(registry.answer(request).await.unwrap_or_else(respond::Failure::into_answer)) });
-        answering
-    })
 }
 
 /// Removes uploads that nobody continues.

@@ -11,7 +11,7 @@ use super::storage::{Content, StorageError};
 use crate::wire::errors::{ErrorBody, ErrorCode, ErrorEntry};
 
 /// Bytes of a blob that are read and handed to the connection at once.
-const CHUNK_BYTES: usize = 512 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The body of an answer.
 pub(crate) enum ResponseBody {

@@ -22,7 +22,7 @@ use crate::wire::errors::ErrorCode;
 use crate::wire::range;
 
 /// Bytes gathered before they are written and hashed aside, while the next ones arrive.
-const BATCH_BYTES: usize = 1024 * 1024;
+const BATCH_BYTES: usize = 128 * 1024;
 
 /// Uploads under way.
 pub(crate) struct Uploads {

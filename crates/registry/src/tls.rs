@@ -11,7 +11,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use super::hosts::{HostOptions, Hosts, is_localhost};
+use crate::client::hosts::{HostOptions, Hosts, is_localhost};
 
 /// TLS configurations of all hosts.
 pub(crate) struct TlsSettings {
@@ -41,7 +41,7 @@ impl TlsSettings {
     }
 
     fn make(&self, options: &HostOptions, this_machine: bool) -> io::Result<ClientConfig> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = provider();
         let builder = ClientConfig::builder_with_provider(provider.clone());
         let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
         let own = options.certificate_authorities.as_slice();
