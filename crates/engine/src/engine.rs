@@ -60,19 +60,22 @@ impl Engine {
 
     fn client_options(&self) -> Result<ClientOptions, onetag_registry::Error> {
         let options = &self.inner.options;
-        let mut files: Vec<_> = options.docker_config.iter().map(|folder| folder.join("config.json")).collect();
-        files.extend(options.auth_files.iter().cloned());
-        let helpers = ProcessHelpers { folders: options.search_path.clone(), environment: options.environment.clone() };
-        let mut client = ClientOptions {
-            credentials: Arc::new(ConfigFiles::new(files, Arc::new(helpers))),
-            ..ClientOptions::default()
-        };
+        let mut client = ClientOptions { credentials: Arc::new(self.credentials()), ..ClientOptions::default() };
         if !options.user_agent.is_empty() {
             client.user_agent.clone_from(&options.user_agent);
         }
         client.proxies = options.proxies.clone();
         client.hosts = options.hosts.clone();
         Ok(client)
+    }
+
+    /// The files and helpers that keep credentials of registries.
+    pub fn credentials(&self) -> ConfigFiles {
+        let options = &self.inner.options;
+        let mut files: Vec<_> = options.docker_config.iter().map(|folder| folder.join("config.json")).collect();
+        files.extend(options.auth_files.iter().cloned());
+        let helpers = ProcessHelpers { folders: options.search_path.clone(), environment: options.environment.clone() };
+        ConfigFiles::new(files, Arc::new(helpers))
     }
 
     /// What starts processes.

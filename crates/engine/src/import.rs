@@ -6,7 +6,7 @@ use onetag_oci::{Descriptor, Document, History, ImageConfig, Manifest, Platform,
 use onetag_store::layer::CompressionOptions;
 use thiserror::Error;
 
-use crate::{Engine, EngineError};
+use crate::Engine;
 
 /// What to import.
 #[derive(Clone, Debug)]
@@ -26,9 +26,6 @@ pub struct ImportRequest {
 /// Why an import failed.
 #[derive(Debug, Error)]
 pub enum ImportError {
-    /// The engine could not be set up.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
     /// The archive could not be taken in.
     #[error(transparent)]
     Store(#[from] onetag_store::Error),

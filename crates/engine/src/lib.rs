@@ -6,11 +6,20 @@
 
 #![forbid(unsafe_code)]
 
+pub mod builders;
 mod catalog;
+pub mod content;
 mod context;
 mod engine;
+pub mod images;
+pub mod import;
+pub mod index;
 mod layers;
 mod options;
+pub mod platforms;
+pub mod pull;
+pub mod push;
+pub mod run;
 mod snapshot;
 
 pub use catalog::CatalogError;

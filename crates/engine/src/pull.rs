@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use onetag_oci::{Descriptor, Digest, ManifestDocument, Platform, PlatformMatcher, Reference, only, order, parse_docker_ref};
+use onetag_oci::{
+    Descriptor, Digest, ManifestDocument, Platform, PlatformMatcher, Reference, only, order, parse_docker_ref,
+};
 use onetag_solver::Cancellation;
 use thiserror::Error;
 
@@ -41,7 +43,10 @@ pub struct Pulled {
 #[derive(Debug, Error)]
 pub enum PullError {
     /// The image has none of the platforms wanted.
-    #[error("{reference}: no match for platform in manifest: wanted {wanted}, there {}", crate::platforms::listed(available))]
+    #[error(
+        "{reference}: no match for platform in manifest: wanted {wanted}, there {}",
+        crate::platforms::listed(available)
+    )]
     NoMatch {
         /// The image.
         reference: String,
@@ -53,12 +58,6 @@ pub enum PullError {
     /// The content could not be read or written.
     #[error(transparent)]
     Content(#[from] ContentError),
-}
-
-impl From<crate::EngineError> for PullError {
-    fn from(error: crate::EngineError) -> Self {
-        Self::Content(error.into())
-    }
 }
 
 impl From<onetag_store::Error> for PullError {
@@ -115,7 +114,13 @@ struct Picker<'a> {
 }
 
 impl Picker<'_> {
-    fn pick(&self, found: &Found, selection: &PlatformSelection, depth: usize, picked: &mut Picked) -> Result<(), PullError> {
+    fn pick(
+        &self,
+        found: &Found,
+        selection: &PlatformSelection,
+        depth: usize,
+        picked: &mut Picked,
+    ) -> Result<(), PullError> {
         if depth > MAXIMUM_DEPTH {
             let digest = found.descriptor.digest.clone();
             return Err(ContentError::TooDeep { digest, limit: MAXIMUM_DEPTH }.into());
@@ -129,7 +134,8 @@ impl Picker<'_> {
                         if onetag_oci::media_type::is_index(&child.media_type) {
                             let child = self.contents.document(self.from, child)?;
                             self.pick(&child, selection, depth + 1, picked)?;
-                        } else if let Some(platform) = child.platform.as_ref().filter(|platform| !platform.is_unknown()) {
+                        } else if let Some(platform) = child.platform.as_ref().filter(|platform| !platform.is_unknown())
+                        {
                             picked.platforms.push(platform.normalize());
                         }
                     }
@@ -149,7 +155,11 @@ impl Picker<'_> {
         if let PlatformSelection::These(wanted) = selection {
             for wanted in wanted.iter().filter(|wanted| !only(wanted).matches(&platform)) {
                 let available = vec![platform.clone()];
-                return Err(PullError::NoMatch { reference: self.reference.familiar(), wanted: wanted.clone(), available });
+                return Err(PullError::NoMatch {
+                    reference: self.reference.familiar(),
+                    wanted: wanted.clone(),
+                    available,
+                });
             }
         }
         picked.platforms.push(platform);

@@ -39,8 +39,8 @@ pub enum PushError {
     Content(#[from] ContentError),
 }
 
-impl From<crate::EngineError> for PushError {
-    fn from(error: crate::EngineError) -> Self {
+impl From<onetag_store::Error> for PushError {
+    fn from(error: onetag_store::Error) -> Self {
         Self::Content(error.into())
     }
 }
@@ -82,7 +82,10 @@ fn whole(engine: &Engine, image: &LocalImage, contents: &Contents<'_>, from: &Lo
         entry.missing_layers == 0 && entry.manifest.is_some() && (entry.is_complete() || entry.is_attestation)
     };
     let platforms = |entries: Vec<&crate::images::Entry>| -> Vec<Platform> {
-        entries.iter().map(|entry| entry.platform.clone().unwrap_or_else(|| Platform::new("unknown", "unknown"))).collect()
+        entries
+            .iter()
+            .map(|entry| entry.platform.clone().unwrap_or_else(|| Platform::new("unknown", "unknown")))
+            .collect()
     };
     let (here, missing): (Vec<_>, Vec<_>) = entries.iter().partition(is_here);
     if !missing.is_empty() {

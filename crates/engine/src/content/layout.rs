@@ -72,7 +72,9 @@ pub fn index(root: &Path) -> Result<Index, LayoutError> {
 pub fn find(root: &Path, name: Option<&str>) -> Result<Option<Descriptor>, LayoutError> {
     let mut entries = index(root)?.manifests;
     let position = match name {
-        Some(name) => entries.iter().position(|entry| entry.annotations.get(REF_NAME).is_some_and(|known| known == name)),
+        Some(name) => {
+            entries.iter().position(|entry| entry.annotations.get(REF_NAME).is_some_and(|known| known == name))
+        }
         None if entries.len() == 1 => Some(0),
         None => None,
     };
@@ -120,7 +122,9 @@ pub fn set(root: &Path, name: Option<&str>, descriptor: &Descriptor) -> Result<(
     if let Some(name) = name {
         entry.annotations.insert(REF_NAME.to_owned(), name.to_owned());
     }
-    index.manifests.retain(|known| known.digest != entry.digest || known.annotations.get(REF_NAME) != entry.annotations.get(REF_NAME));
+    index.manifests.retain(|known| {
+        known.digest != entry.digest || known.annotations.get(REF_NAME) != entry.annotations.get(REF_NAME)
+    });
     index.manifests.retain(|known| name.is_none() || known.annotations.get(REF_NAME).map(String::as_str) != name);
     index.manifests.push(entry);
     replace(root, "index.json", &onetag_oci::go_json(&index))?;

@@ -72,9 +72,7 @@ impl Location {
         match self {
             Self::Registry(reference) => Self::Registry(reference.without_tag().with_digest(digest.clone())),
             Self::Store(reference) => Self::Store(reference.without_tag().with_digest(digest.clone())),
-            Self::Layout(layout) => {
-                Self::Layout(LayoutName { digest: Some(digest.clone()), ..layout.clone() })
-            }
+            Self::Layout(layout) => Self::Layout(LayoutName { digest: Some(digest.clone()), ..layout.clone() }),
         }
     }
 

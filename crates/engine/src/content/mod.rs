@@ -72,9 +72,6 @@ pub enum ContentError {
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
-    /// The engine could not be set up.
-    #[error(transparent)]
-    Engine(#[from] crate::EngineError),
     /// The registry did not play along.
     #[error(transparent)]
     Registry(#[from] onetag_registry::Error),

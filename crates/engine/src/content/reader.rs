@@ -66,7 +66,8 @@ impl<'a> Contents<'a> {
             Location::Layout(name) => {
                 let descriptor = match &name.digest {
                     Some(digest) => {
-                        let size = std::fs::metadata(layout::blob_path(&name.path, digest)).map_or(0, |file| file.len());
+                        let size =
+                            std::fs::metadata(layout::blob_path(&name.path, digest)).map_or(0, |file| file.len());
                         Descriptor::new(String::new(), digest.clone(), size)
                     }
                     None => layout::find(&name.path, name.name.as_deref())?.ok_or_else(absent)?,

@@ -274,11 +274,16 @@ impl<'a> Transfer<'a> {
     /// When the place does not take it.
     pub fn name(&self, found: &Found) -> Result<()> {
         self.check_cancel()?;
-        let mut descriptor =
-            Descriptor::new(found.document.media_type(), found.document.digest().clone(), found.document.bytes().len() as u64);
+        let mut descriptor = Descriptor::new(
+            found.document.media_type(),
+            found.document.digest().clone(),
+            found.document.bytes().len() as u64,
+        );
         descriptor.annotations = found.descriptor.annotations.clone();
         match &self.to {
-            Location::Store(reference) => self.contents.engine().store()?.set_reference(&reference.to_string(), descriptor)?,
+            Location::Store(reference) => {
+                self.contents.engine().store()?.set_reference(&reference.to_string(), descriptor)?
+            }
             Location::Registry(reference) => {
                 let client = self.contents.engine().client()?;
                 client.push_manifest(reference, found.document.bytes(), found.document.media_type())?;

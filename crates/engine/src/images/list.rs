@@ -73,7 +73,8 @@ fn blobs(store: &Store, image: &LocalImage, entries: &[Entry]) -> HashMap<Digest
     let mut blobs = HashMap::new();
     let documents = entries.iter().map(|entry| &entry.descriptor.digest).chain([&image.descriptor.digest]);
     let manifests = entries.iter().filter_map(|entry| entry.manifest.as_ref());
-    let contents = manifests.flat_map(|manifest| manifest.layers.iter().chain([&manifest.config])).map(|blob| &blob.digest);
+    let contents =
+        manifests.flat_map(|manifest| manifest.layers.iter().chain([&manifest.config])).map(|blob| &blob.digest);
     for digest in documents.chain(contents) {
         if let Some(size) = store.blob_size(digest) {
             blobs.insert(digest.clone(), size);

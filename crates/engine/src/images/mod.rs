@@ -91,9 +91,3 @@ impl From<onetag_store::Error> for ImageError {
         Self::Content(error.into())
     }
 }
-
-impl From<crate::EngineError> for ImageError {
-    fn from(error: crate::EngineError) -> Self {
-        Self::Content(error.into())
-    }
-}

@@ -82,8 +82,7 @@ impl Annotation {
     /// # Errors
     /// When it has no value, an unknown type or a bad platform.
     pub fn parse(text: &str) -> Result<Vec<Self>, AnnotationError> {
-        let (key, value) =
-            text.split_once('=').ok_or_else(|| AnnotationError::NoValue { text: text.to_owned() })?;
+        let (key, value) = text.split_once('=').ok_or_else(|| AnnotationError::NoValue { text: text.to_owned() })?;
         // a key may itself hold a colon; only what looks like a list of types is one
         let (scopes, key) = match key.split_once(':') {
             Some((scopes, key)) => (scopes, key),
@@ -96,8 +95,8 @@ impl Annotation {
                     Some((name, platform)) => (name, Some(platform)),
                     None => (scope, None),
                 };
-                let scope = AnnotationScope::parse(name)
-                    .ok_or_else(|| AnnotationError::Scope { name: name.to_owned() })?;
+                let scope =
+                    AnnotationScope::parse(name).ok_or_else(|| AnnotationError::Scope { name: name.to_owned() })?;
                 let platform = platform.filter(|text| !text.is_empty()).map(|text| {
                     text.parse().map_err(|source| AnnotationError::Platform { text: text.to_owned(), source })
                 });

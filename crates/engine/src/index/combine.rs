@@ -180,8 +180,9 @@ fn filter(combined: Combined, platforms: &[Platform]) -> Result<Combined, Combin
         return Ok(combined);
     }
     let matchers: Vec<_> = platforms.iter().map(exact).collect();
-    let is_wanted =
-        |platform: Option<&Platform>| platform.is_none_or(|platform| matchers.iter().any(|matcher| matcher.matches(platform)));
+    let is_wanted = |platform: Option<&Platform>| {
+        platform.is_none_or(|platform| matchers.iter().any(|matcher| matcher.matches(platform)))
+    };
     if !media_type::is_index(&combined.descriptor.media_type) {
         return match combined.descriptor.platform {
             Some(ref platform) if !is_wanted(Some(platform)) => {

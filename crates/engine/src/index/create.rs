@@ -143,7 +143,11 @@ fn default_repository(request: &CreateRequest) -> Option<Location> {
     if repositories.len() == 1 { named().next().cloned() } else { None }
 }
 
-fn read_source(contents: &Contents<'_>, name: &SourceName, repository: Option<&Location>) -> Result<Source, IndexError> {
+fn read_source(
+    contents: &Contents<'_>,
+    name: &SourceName,
+    repository: Option<&Location>,
+) -> Result<Source, IndexError> {
     let no_repository = || IndexError::NoRepository { text: name.text.clone() };
     let given = &name.descriptor;
     let location = match (&name.location, &given.digest) {
@@ -227,9 +231,8 @@ fn publish(
 ) -> Result<(), IndexError> {
     let contents = Contents::new(engine);
     let forward = |event| events(CreateEvent::Transfer(event));
-    let document = ManifestDocument::parse(created.combined.bytes.clone(), None).map_err(|source| {
-        ContentError::Document { what: created.combined.descriptor.digest.to_string(), source }
-    })?;
+    let document = ManifestDocument::parse(created.combined.bytes.clone(), None)
+        .map_err(|source| ContentError::Document { what: created.combined.descriptor.digest.to_string(), source })?;
     let result = Found { descriptor: created.combined.descriptor.clone(), document };
     // a document without children is a manifest copied as it is
     let whole = [(result.descriptor.clone(), 0)];

@@ -141,10 +141,8 @@ impl ImageSet {
             return Ok(());
         }
         let bytes = contents.blob(&self.location, layer, ATTESTATION_LIMIT)?;
-        let mut statement: Value = serde_json::from_slice(&bytes).map_err(|source| ContentError::Statement {
-            digest: layer.digest.clone(),
-            source,
-        })?;
+        let mut statement: Value = serde_json::from_slice(&bytes)
+            .map_err(|source| ContentError::Statement { digest: layer.digest.clone(), source })?;
         let predicate = statement.get_mut("predicate").map(Value::take).unwrap_or_default();
         if is_spdx {
             attestations.spdx.push(predicate);
