@@ -158,6 +158,11 @@ impl FaultyRegistry {
         self.lock().rules.push(rule);
     }
 
+    /// Forgets all rules and requests.
+    pub fn clear(&self) {
+        *self.lock() = State::default();
+    }
+
     /// `host:port`, the first part of references to it.
     pub fn name(&self) -> String {
         self.address.to_string()

@@ -114,6 +114,11 @@ impl Onetag {
         self
     }
 
+    /// The staged binary.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// The user.
     pub fn user(&self) -> &User {
         &self.user

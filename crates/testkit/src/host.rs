@@ -4,24 +4,21 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Mounts, binfmt_misc registrations and namespaces of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The mounts that concern a folder, and every binfmt_misc registration of the host.
+#[derive(Clone, Debug)]
 pub struct HostState {
+    folder: PathBuf,
     mounts: BTreeSet<String>,
     binfmt: BTreeSet<(String, String)>,
 }
 
 impl HostState {
-    /// Looks.
-    pub fn capture() -> HostState {
+    /// Looks. Mounts of other tests that run at the same time do not matter.
+    pub fn capture(folder: &Path) -> HostState {
+        let needle = folder.to_string_lossy().into_owned();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        // Ids and peer groups aside: the mount point, file system and source.
-        let mounts = mounts.lines().filter_map(|line| {
-            let mut fields = line.split(' ');
-            let point = fields.nth(4)?;
-            Some(format!("{point} {}", line.split(" - ").nth(1)?))
-        });
-        HostState { mounts: mounts.collect(), binfmt: binfmt_entries() }
+        let mounts = mounts.lines().filter(|line| line.contains(&needle) || line.contains("binfmt_misc"));
+        HostState { folder: folder.to_owned(), mounts: mounts.map(str::to_owned).collect(), binfmt: binfmt_entries() }
     }
 
     /// Asserts that nothing was mounted, unmounted or registered since.
@@ -30,11 +27,31 @@ impl HostState {
     /// When something was.
     #[track_caller]
     pub fn assert_unchanged(&self) {
-        let now = HostState::capture();
-        let more: Vec<_> = now.mounts.difference(&self.mounts).collect();
-        let fewer: Vec<_> = self.mounts.difference(&now.mounts).collect();
-        assert!(more.is_empty() && fewer.is_empty(), "mounts that came: {more:?}; that went: {fewer:?}");
+        let now = HostState::capture(&self.folder);
+        assert_eq!(self.mounts, now.mounts, "the host's mounts changed");
         assert_eq!(self.binfmt, now.binfmt, "binfmt_misc of the host changed");
+    }
+}
+
+/// Whether a user may register interpreters in a namespace of its own: Linux 6.7 or later, and user namespaces allowed.
+///
+/// # Errors
+/// Not; the text says why.
+pub fn private_binfmt(user: &crate::user::User) -> Result<(), String> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers =
+        release.split(|character: char| !character.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version < (6, 7) {
+        return Err(format!("Linux {} has no binfmt_misc for user namespaces, 6.7 has", release.trim()));
+    }
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]);
+    user.apply(&mut command);
+    match command.output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!("user namespaces are denied: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Err(error) => Err(format!("unshare: {error}")),
     }
 }
 

@@ -1,4 +1,11 @@
 //! The real binary, end to end, and what holds of the workspace as a whole.
 
 mod arrows;
+mod bad_input;
+mod clients;
+mod cross;
+mod debian;
+mod release;
 mod source_rules;
+mod support;
+mod walkthrough;

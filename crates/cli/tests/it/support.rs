@@ -1,0 +1,101 @@
+//! What the end-to-end tests share: a binary with a store of its own, a registry, a base of five platforms.
+
+use onetag_testkit::fixture::{self, PLATFORMS};
+use onetag_testkit::host::{has_foreign_handlers, private_binfmt};
+use onetag_testkit::user::User;
+use onetag_testkit::{Onetag, Served};
+
+/// The binary that cargo built for these tests.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_onetag");
+
+/// One way to run the binary, with its registry. Dropped in order: the registry first.
+pub struct World {
+    pub registry: Served,
+    pub onetag: Onetag,
+}
+
+impl World {
+    /// A fresh store and an empty registry for a user.
+    pub fn new(user: User) -> World {
+        let onetag = Onetag::new(BINARY, user);
+        World { registry: Served::start(&onetag), onetag }
+    }
+
+    /// As root.
+    pub fn root() -> Result<World, String> {
+        Ok(World::new(User::root()?))
+    }
+
+    /// As an ordinary user with subordinate ids.
+    pub fn ordinary() -> Result<World, String> {
+        Ok(World::new(User::ordinary()?))
+    }
+
+    /// As whoever can: an ordinary user if there is one, else root.
+    pub fn any() -> World {
+        World::new(User::ordinary().unwrap_or_else(|_| User::current()))
+    }
+
+    /// A reference in the registry.
+    pub fn reference(&self, name: &str) -> String {
+        format!("{}/{name}", self.registry.name())
+    }
+
+    /// Imports busybox for each of `platforms`, and makes of them the index `busybox:latest` in the registry.
+    pub fn push_base(&self, platforms: &[&str]) -> Result<String, String> {
+        let mut line = format!("imagetools create -t {}", self.reference("busybox:latest"));
+        for platform in platforms {
+            let rootfs = fixture::rootfs(platform)?;
+            let name = local_name(platform);
+            let copy = self.onetag.work().join(format!("{name}.tar"));
+            std::fs::copy(&rootfs, &copy).map_err(|error| format!("{}: {error}", rootfs.display()))?;
+            self.onetag.user().own(&copy);
+            self.onetag.ok(&format!("import --platform {platform} {} {name}", copy.display()));
+            line.push_str(&format!(" store:{name}"));
+        }
+        self.onetag.ok(&line);
+        Ok(self.reference("busybox:latest"))
+    }
+
+    /// [`World::push_base`] for all five platforms.
+    pub fn push_five(&self) -> Result<String, String> {
+        self.push_base(&PLATFORMS)
+    }
+
+    /// Whether this user can run programs of other machines here.
+    pub fn runs_foreign(&self) -> Result<(), String> {
+        if has_foreign_handlers() { Ok(()) } else { private_binfmt(self.onetag.user()) }
+    }
+
+    /// Writes a build context and gives its folder.
+    pub fn context(&self, name: &str, dockerfile: &str, files: &[(&str, &str)]) -> String {
+        let folder = self.onetag.work().join(name);
+        self.onetag.file(&format!("{name}/Dockerfile"), dockerfile);
+        for (path, content) in files {
+            self.onetag.file(&format!("{name}/{path}"), content);
+        }
+        folder.display().to_string()
+    }
+}
+
+/// The local name of a platform's busybox: `linux/arm/v7` is `busybox-arm-v7`.
+pub fn local_name(platform: &str) -> String {
+    format!("busybox-{}", platform.trim_start_matches("linux/").replace('/', "-"))
+}
+
+/// The platform of this host, and another that it can only emulate.
+pub fn native_and_foreign() -> (&'static str, &'static str) {
+    if std::env::consts::ARCH == "aarch64" { ("linux/arm64", "linux/amd64") } else { ("linux/amd64", "linux/arm64") }
+}
+
+/// What `uname -m` says on a platform.
+pub fn machine(platform: &str) -> &'static str {
+    match platform {
+        "linux/amd64" => "x86_64",
+        "linux/arm64" => "aarch64",
+        "linux/arm/v7" => "armv7l",
+        "linux/s390x" => "s390x",
+        "linux/ppc64le" => "ppc64le",
+        other => panic!("no machine known for {other}"),
+    }
+}
