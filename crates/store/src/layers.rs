@@ -8,7 +8,7 @@ use rustix::fs::FlockOperation;
 
 use crate::error::{At, Error, Result};
 use crate::files;
-use crate::layer::{self, Applied, LayerError, TarReader};
+use crate::layer::{self, Applied, LayerError, TarReader, Whiteouts};
 use crate::leases::Resource;
 use crate::pipeline;
 use crate::record::{self, TreeRecord};
@@ -90,7 +90,7 @@ impl Store {
         let limits = self.limits();
         let unpacked = pipeline::decompress(content, diff_id.0.algorithm(), limits.ratio, |stream| {
             let mut archive = TarReader::new(stream, limits.clone());
-            let applied = layer::apply(&mut archive, target, self.ownership(), limits)?;
+            let applied = layer::apply(&mut archive, target, self.ownership(), limits, Whiteouts::Overlay)?;
             archive.finish()?;
             Ok::<Applied, LayerError>(applied)
         });

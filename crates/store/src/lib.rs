@@ -29,6 +29,8 @@ mod stack;
 mod steps;
 mod store;
 
+pub mod checksum;
+pub mod copy;
 pub mod layer;
 pub mod tree;
 

@@ -91,7 +91,7 @@ pub(crate) fn copy_leaf(leaf: &Leaf, folder: &OwnedFd, name: &OsStr, ownership: 
             let target = rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600)).at("create file", path)?;
             let target = File::from(target);
             let source = leaf.open()?;
-            copy_content(&source, &target).at("copy", path)?;
+            copy_content(&source, &target, &mut true).at("copy", path)?;
             ownership.set(&target, metadata.uid, metadata.gid, true).at("set owner of", path)?;
             rustix::fs::fchmod(&target, Mode::from_raw_mode(metadata.mode)).at("set mode of", path)?;
             let xattrs = layer::read_xattrs(&source).at("read attributes of", path)?;
@@ -113,10 +113,12 @@ pub(crate) fn copy_leaf(leaf: &Leaf, folder: &OwnedFd, name: &OsStr, ownership: 
 }
 
 /// Copies the content of a file into an empty one: by reflink where the file system can.
-pub(crate) fn copy_content(source: &File, target: &File) -> io::Result<()> {
-    if rustix::fs::ioctl_ficlone(target, source).is_ok() {
+/// Where it cannot, `reflink` is cleared so that it is not tried again.
+pub(crate) fn copy_content(source: &File, target: &File, reflink: &mut bool) -> io::Result<()> {
+    if *reflink && rustix::fs::ioctl_ficlone(target, source).is_ok() {
         return Ok(());
     }
+    *reflink = false;
     // The standard library copies inside the kernel where that works.
     let (mut source, mut target) = (source, target);
     io::copy(&mut source, &mut target).map(drop)

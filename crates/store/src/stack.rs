@@ -49,6 +49,8 @@ struct Member {
     tree: PathBuf,
     implicit: Vec<PathBuf>,
     links: Vec<UnresolvedLink>,
+    /// Whether the layer says what the root folder looks like.
+    has_root: bool,
 }
 
 impl Store {
@@ -69,6 +71,7 @@ impl Store {
                 tree: folder.join("tree"),
                 implicit: record.applied.implicit_directories,
                 links: record.applied.unresolved_links,
+                has_root: record.applied.has_root || matches!(id, LayerId::Step(_)),
             });
         }
         let mut lowers = self.lowers(&members)?;
@@ -85,7 +88,15 @@ impl Store {
     fn lowers(&self, members: &[Member]) -> Result<Vec<PathBuf>> {
         let trees =
             |members: &[Member]| -> Vec<PathBuf> { members.iter().rev().map(|member| member.tree.clone()).collect() };
-        let needs = |member: &Member| !member.implicit.is_empty() || !member.links.is_empty();
+        // The mounted root is that of the highest layer; where that says nothing, a lower one may have.
+        let unusual_root = match members.iter().rev().find(|member| member.has_root) {
+            Some(member) => self.has_unusual_root(&member.tree)?,
+            None => false,
+        };
+        let needs = |member: &Member| {
+            let uncertain_root = unusual_root && !member.has_root;
+            uncertain_root || !member.implicit.is_empty() || !member.links.is_empty()
+        };
         let Some(highest) = members.iter().rposition(needs).filter(|&highest| highest > 0) else {
             return Ok(trees(members));
         };
@@ -96,6 +107,12 @@ impl Store {
         lowers.push(generated);
         lowers.extend(trees(prefix));
         Ok(lowers)
+    }
+
+    /// Whether a tree's root looks other than that of a layer that says nothing about it.
+    fn has_unusual_root(&self, tree: &Path) -> Result<bool> {
+        let root = MergedTree::open(&[tree.to_owned()], self.ownership())?.root_metadata()?;
+        Ok((root.mode, root.uid, root.gid) != (0o755, 0, 0))
     }
 
     /// Merges the lowest folders of a stack that is too high into one.
@@ -195,7 +212,12 @@ impl Supplier<'_> {
             };
             let Node::Directory(directory) = node else { break };
             let metadata = directory.metadata()?;
-            if !member.implicit.iter().any(|implicit| implicit == path) {
+            let is_root = path.as_os_str().is_empty();
+            let explicit = match is_root {
+                true => member.has_root,
+                false => !member.implicit.iter().any(|implicit| implicit == path),
+            };
+            if explicit {
                 return Ok(Some(metadata));
             }
             found.get_or_insert(metadata);

@@ -48,6 +48,15 @@ pub struct SkippedNode {
     pub mode: u32,
 }
 
+/// What names that begin with `.wh.` mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whiteouts {
+    /// Removals from the layers below, as in an image's layer.
+    Overlay,
+    /// Nothing: they are files, as in any other archive.
+    Literal,
+}
+
 /// What an applied layer holds beyond its tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
@@ -55,6 +64,8 @@ pub struct Applied {
     pub entries: u64,
     /// Bytes of file content.
     pub bytes: u64,
+    /// Whether the archive has an entry for the root folder.
+    pub has_root: bool,
     /// Folders that the archive fills but has no entry for, parents first. In a stack they look as in the
     /// layers below.
     #[serde(with = "path_serde::many")]
@@ -74,11 +85,13 @@ pub fn apply<R: Read>(
     target: OwnedFd,
     ownership: Ownership,
     limits: &Limits,
+    whiteouts: Whiteouts,
 ) -> Result<Applied, LayerError> {
     let mut applier = Applier {
         target: Target::new(target),
         ownership,
         limits,
+        whiteouts,
         directories: BTreeMap::new(),
         implicit: BTreeMap::new(),
         links: HashMap::new(),
@@ -102,6 +115,7 @@ struct Applier<'a> {
     target: Target,
     ownership: Ownership,
     limits: &'a Limits,
+    whiteouts: Whiteouts,
     directories: BTreeMap<LayerPath, DirectoryAttributes>,
     implicit: BTreeMap<LayerPath, ()>,
     /// Unresolved links by path, in the archive's order of definition.
@@ -115,6 +129,7 @@ impl Applier<'_> {
         let path = LayerPath::parse(&header.path, self.limits)?;
         let Some((parent, name)) = path.split() else {
             if header.kind == EntryKind::Directory {
+                self.applied.has_root = true;
                 self.directory_attributes(path, header, &*self.target.root())?;
             }
             return Ok(());
@@ -123,7 +138,7 @@ impl Applier<'_> {
         let parent_fd = self.target.open_or_make(&parent, &mut |made| {
             implicit.insert(made, ());
         })?;
-        if name.as_bytes().starts_with(WHITEOUT_PREFIX) {
+        if self.whiteouts == Whiteouts::Overlay && name.as_bytes().starts_with(WHITEOUT_PREFIX) {
             return self.whiteout(&parent, &*parent_fd, &name);
         }
         let at = || path.to_path_buf();

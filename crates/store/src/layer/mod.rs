@@ -24,7 +24,7 @@ mod target;
 mod writer;
 mod xattr;
 
-pub use apply::{Applied, SkippedNode, UnresolvedLink, apply};
+pub use apply::{Applied, SkippedNode, UnresolvedLink, Whiteouts, apply};
 pub use compress::{Compression, CompressionOptions, Compressor};
 pub use decompress::{Decompressor, detect};
 pub(crate) use error::InLayer;

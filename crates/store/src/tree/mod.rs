@@ -66,6 +66,13 @@ impl MergedTree {
         MergedTree { root: MergedDirectory::root(vec![Arc::new(folder)], view) }
     }
 
+    /// A folder that the store unpacked without overlay marks.
+    pub(crate) fn unpacked(folder: &Path, ownership: Ownership) -> Result<MergedTree> {
+        let fd = files::open_folder(folder).at("open", folder)?;
+        let view = View { overlay: false, ownership, owner: None, filter: None };
+        Ok(MergedTree { root: MergedDirectory::root(vec![Arc::new(fd)], view) })
+    }
+
     /// The root folder.
     pub fn root(&self) -> &MergedDirectory {
         &self.root

@@ -2,5 +2,7 @@
 
 mod archive;
 mod blobs;
+mod checksums;
+mod copies;
 mod layers;
 mod references;
