@@ -126,7 +126,7 @@ impl Lowering<'_> {
             .capability(capability::FILE_BASE);
         let base = stage.state.output;
         let output = if step.link && step.chmod.is_empty() {
-            let group = self.link_group(id, &name, true);
+            let group = link_group(id, &name);
             let mut options = options;
             options.metadata.progress_group = Some(group.clone());
             let copied = self.nodes.add(NodeKind::File(None, actions), options);
@@ -140,12 +140,6 @@ impl Lowering<'_> {
         self.stages.all[id].state.output = Some(output);
         config::commit(&mut self.stages.all[id].image, step.history(), true, self.epoch);
         Ok(())
-    }
-
-    /// The group that shows a linked copy as one step. Its identifier is the same in every build.
-    fn link_group(&self, id: StageId, name: &str, weak: bool) -> ProgressGroup {
-        let seed = format!("{id}/{name}");
-        ProgressGroup { id: Digest::sha256(seed.as_bytes()).encoded()[..25].to_owned(), name: name.to_owned(), weak }
     }
 
     fn merge(
@@ -294,6 +288,13 @@ impl Lowering<'_> {
         let source = git_source(git, &mut options);
         Some(self.nodes.add(NodeKind::Source(source), options))
     }
+}
+
+/// The group that shows a linked copy as one step. Its identifier is the same in every build.
+fn link_group(id: StageId, name: &str) -> ProgressGroup {
+    let seed = format!("{id}/{name}");
+    let id = Digest::sha256(seed.as_bytes()).encoded()[..25].to_owned();
+    ProgressGroup { id, name: name.to_owned(), weak: true }
 }
 
 /// The source of a git repository, with its capabilities.

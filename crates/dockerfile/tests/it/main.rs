@@ -2,5 +2,6 @@
 #![allow(missing_docs)]
 
 mod corpus;
+mod lowering;
 mod recorded;
 mod vectors;
