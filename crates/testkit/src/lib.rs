@@ -10,6 +10,7 @@ pub mod folder;
 mod harness;
 pub mod host;
 mod process;
+pub mod registry;
 mod requirement;
 mod serve;
 pub mod user;
