@@ -7,22 +7,11 @@ mod ignore_file;
 mod lint;
 mod shell_words;
 
-use std::path::PathBuf;
+#[path = "../../../../tests/support/vectors.rs"]
+mod folder;
 
+use folder::load;
 use serde_json::Value;
-
-/// The vectors of a file. A missing or malformed file is a failure.
-pub fn load(name: &str) -> Vec<Value> {
-    let folder = std::env::var_os("ONETAG_VECTORS")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors"));
-    let path = folder.join(name);
-    let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let document: Value = serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let vectors = document["vectors"].as_array().unwrap_or_else(|| panic!("{}: no vectors", path.display())).clone();
-    assert!(!vectors.is_empty(), "{}: no vectors", path.display());
-    vectors
-}
 
 /// Runs the check on every vector and fails with all that differ.
 pub fn check_all(name: &str, check: impl Fn(&Value) -> Result<(), String>) {
