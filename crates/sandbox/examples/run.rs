@@ -1,4 +1,4 @@
-//! Runs a command in a root file system: `run [--platform P] [--network none] [--times N] [--terminal] [--pid-one] ROOTFS COMMAND…`.
+//! Runs a command in a root file system: `run [--platform P] [--network host|none|own] [--times N] [--terminal] [--pid-one] ROOTFS COMMAND…`.
 //!
 //! Shows the order of things that the crate asks for, and measures: with `--times` the command runs so often and the mean is printed.
 
@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use onetag_oci::Platform;
 use onetag_sandbox::{
-    NetworkMode, ProcessSpec, RootFs, Sandbox, SandboxOptions, Stdio, enter_user_namespace, init_if_requested,
+    Network, NetworkMode, ProcessSpec, RootFs, Sandbox, SandboxOptions, Stdio, enter_user_namespace, init_if_requested,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let begin = Instant::now();
     let entered = enter_user_namespace()?;
     let entering = begin.elapsed();
+    let path: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
     let mut platform = Platform::host();
     let (mut network, mut times, mut terminal, mut init) = (NetworkMode::Host, 1u32, None, true);
     let mut arguments = std::env::args().skip(1).peekable();
@@ -24,8 +25,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         match option.as_str() {
             "--platform" => platform = arguments.next().ok_or("a platform is missing")?.parse()?,
             "--network" => {
-                arguments.next();
-                network = NetworkMode::None;
+                network = match arguments.next().as_deref() {
+                    Some("none") => NetworkMode::None,
+                    Some("host") => NetworkMode::Host,
+                    _ => NetworkMode::Shared(Network::start(&path)?),
+                }
             }
             "--times" => times = arguments.next().ok_or("a number is missing")?.parse()?,
             "--user" => user = arguments.next().ok_or("a user is missing")?,
@@ -34,7 +38,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             other => return Err(format!("unknown option {other}").into()),
         }
     }
-    let path: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
     let sandbox = Sandbox::new(SandboxOptions { search_path: path, ..SandboxOptions::default() });
     let Some(root) = arguments.next() else {
         let begin = Instant::now();

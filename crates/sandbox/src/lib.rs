@@ -46,6 +46,7 @@ pub fn init_if_requested() {
     match name.as_bytes() {
         name if name == init::INIT_NAME.as_bytes() => init::run(),
         name if name == emulation::TABLE_NAME.as_bytes() => emulation::run_table_stage(),
+        name if name == network::NETWORK_NAME.as_bytes() => network::run_network_stage(),
         _ => {}
     }
 }

@@ -82,7 +82,10 @@ impl Sandbox {
     pub fn spawn(&self, spec: &ProcessSpec) -> Result<Process> {
         let execution = self.inner.emulation.execution(&spec.platform)?;
         let surroundings = Surroundings {
-            resolv_conf: self.inner.resolv_conf.get_or_init(host_resolv_conf),
+            resolv_conf: match &spec.network {
+                NetworkMode::Shared(network) => network.resolv_conf(),
+                NetworkMode::Host | NetworkMode::None => self.inner.resolv_conf.get_or_init(host_resolv_conf),
+            },
             control_groups: Vec::new(),
             single_id: crate::user_namespace::single_id(),
         };
@@ -365,7 +368,7 @@ impl Drop for Process {
 /// The error that a failure in the init stage means.
 fn failure_error(failure: Failure, spec: &ProcessSpec, single_id: Option<String>) -> Error {
     let program = spec.args.first().cloned().unwrap_or_default();
-    let source = io::Error::from_raw_os_error(failure.errno);
+    let source = failure.source();
     match failure.kind {
         FailureKind::Setup(action) => Error::Setup { action, source },
         FailureKind::Invalid(message) => Error::Invalid(message),

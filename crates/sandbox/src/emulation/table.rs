@@ -135,10 +135,7 @@ fn create_with_namespace(program: &OnceLock<OwnedFd>) -> Result<(OwnedFd, OwnedF
         // It has its namespace now; without maps it would lose its rights with the next exec.
         hear()?;
         let process = format!("/proc/{}", child.pid.as_raw_nonzero());
-        for map in ["uid_map", "gid_map"] {
-            fs::write(format!("{process}/{map}"), "0 0 4294967295")
-                .map_err(|error| failed("map the ids of a new user namespace", error))?;
-        }
+        crate::network::map_identity(child.pid.as_raw_nonzero().get())?;
         let namespace =
             fs::File::open(format!("{process}/ns/user")).map_err(|error| failed("open a user namespace", error))?;
         send(ours.as_fd(), &Report::Started);

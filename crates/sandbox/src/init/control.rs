@@ -80,6 +80,11 @@ impl Failure {
     pub(crate) fn setup(action: &str, error: &io::Error) -> Self {
         Self { kind: FailureKind::Setup(action.to_owned()), errno: error.raw_os_error().unwrap_or(0) }
     }
+
+    /// The kernel's error.
+    pub(crate) fn source(&self) -> io::Error {
+        io::Error::from_raw_os_error(self.errno)
+    }
 }
 
 impl From<crate::Error> for Failure {

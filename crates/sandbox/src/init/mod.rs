@@ -13,7 +13,7 @@ mod paths;
 mod stubs;
 mod supervise;
 
-pub(crate) use control::{Failure, FailureKind, Report, UserFailure, receive, send, send_descriptor};
+pub(crate) use control::{Failure, FailureKind, Report, UserFailure, is_closed, receive, send, send_descriptor};
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
