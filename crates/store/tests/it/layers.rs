@@ -104,8 +104,6 @@ fn a_step_is_written_deterministically() {
         let file = std::fs::File::open(root.join("d/new")).unwrap();
         file.set_modified(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_700_000_000_500))
             .unwrap();
-        let directory = std::fs::File::open(root.join("d")).unwrap();
-        directory.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
         for name in ["d/gone", "never"] {
             let path = root.join(name);
             rustix::fs::mknodat(
@@ -117,6 +115,8 @@ fn a_step_is_written_deterministically() {
             )
             .unwrap();
         }
+        let directory = std::fs::File::open(root.join("d")).unwrap();
+        directory.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
         let layer = upper.commit().unwrap();
         let options = LayerOptions { compression: CompressionOptions { compression, level: None }, latest_mtime: None };
         let exported = store.export_layer(&layer, &below, &options).unwrap();

@@ -5,4 +5,6 @@ mod blobs;
 mod checksums;
 mod copies;
 mod layers;
+mod mounted;
+mod namespaces;
 mod references;
