@@ -32,8 +32,15 @@ const CLIENT_ID: &str = "onetag";
 /// How a registry wants to be shown credentials for a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Scheme {
-    Basic,
-    Bearer { realm: Url, service: Option<String>, scope: Scope },
+    /// With the realm only to notice that a challenge is a new one.
+    Basic {
+        realm: Option<String>,
+    },
+    Bearer {
+        realm: Url,
+        service: Option<String>,
+        scope: Scope,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -87,8 +94,8 @@ impl Authenticator {
         let credential = self.credential(endpoint)?;
         let text = match (&scheme, credential) {
             (_, Some(Credential::RegistryToken(token))) => format!("Bearer {token}"),
-            (Scheme::Basic, Some(Credential::Basic { username, password })) => basic(&username, &password),
-            (Scheme::Basic, _) => return Ok(None),
+            (Scheme::Basic { .. }, Some(Credential::Basic { username, password })) => basic(&username, &password),
+            (Scheme::Basic { .. }, _) => return Ok(None),
             (Scheme::Bearer { realm, service, scope: wanted }, credential) => {
                 let key = TokenKey {
                     registry: endpoint.registry.clone(),
@@ -112,7 +119,7 @@ impl Authenticator {
         let values = headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         let challenges: Vec<Challenge> = values.flat_map(challenge::parse).collect();
         let Some(scheme) = choose(&challenges, &endpoint.base) else { return Ok(false) };
-        if scheme == Scheme::Basic && self.credential(endpoint)?.is_none() {
+        if matches!(scheme, Scheme::Basic { .. }) && self.credential(endpoint)?.is_none() {
             return Ok(false);
         }
         let key = scheme_key(endpoint, scope);
@@ -122,7 +129,7 @@ impl Authenticator {
             Scheme::Bearer { realm, service, .. } => {
                 Scheme::Bearer { realm: realm.clone(), service: service.clone(), scope: Scope::default() }
             }
-            Scheme::Basic => Scheme::Basic,
+            basic => basic.clone(),
         };
         lock(&self.schemes).insert(scheme_key(endpoint, &Scope::default()), general);
         if !sent || before.as_ref() != Some(&scheme) {
@@ -207,7 +214,10 @@ fn choose(challenges: &[Challenge], base: &Url) -> Option<Scheme> {
         let scope = challenge.parameter("scope").map(Scope::parse).unwrap_or_default();
         Some(Scheme::Bearer { realm, service: challenge.parameter("service").map(str::to_owned), scope })
     });
-    bearer.or_else(|| challenges.iter().any(|challenge| challenge.scheme == "basic").then_some(Scheme::Basic))
+    bearer.or_else(|| {
+        let basic = challenges.iter().find(|challenge| challenge.scheme == "basic")?;
+        Some(Scheme::Basic { realm: basic.parameter("realm").map(str::to_owned) })
+    })
 }
 
 fn basic(username: &str, password: &str) -> String {

@@ -7,6 +7,7 @@
 mod auth;
 mod body;
 mod connect;
+mod download;
 mod exchange;
 pub(crate) mod hosts;
 mod lists;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 pub use connect::ProxyOptions;
+pub use download::Download;
 pub use hosts::{HostOptions, Hosts, KeyPair};
 pub use push::Pushed;
 pub use retry::RetryPolicy;

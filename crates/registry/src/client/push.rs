@@ -173,7 +173,7 @@ impl<'a> Target<'a> {
                     if progressed {
                         attempts.progressed();
                     }
-                    if let Err(error) = attempts.wait(error).await {
+                    if let Err(error) = attempts.wait_if(may_begin_again(&error, session.as_ref()), error).await {
                         if let Some(session) = session {
                             self.cancel(&session).await;
                         }
@@ -415,6 +415,12 @@ impl BlobSource for Finished<'_> {
 
 fn finish(source: &dyn GrowingSource) -> Result<(Digest, u64)> {
     source.finish().map_err(|source| Error::Source { what: "a blob that is being written".to_owned(), source })
+}
+
+/// Whether another attempt makes sense: also when the registry has forgotten the upload, or disagrees on how much has arrived.
+fn may_begin_again(error: &Error, session: Option<&Session>) -> bool {
+    let lost = error.status().is_some_and(|status| matches!(status.as_u16(), 404 | 416));
+    error.is_transient() || lost && session.is_some_and(|session| session.uncertain)
 }
 
 fn refuses_streams(error: &Error) -> bool {

@@ -46,8 +46,14 @@ impl Attempts {
 
     /// Waits before another attempt, or gives the error back when there is to be none.
     pub(crate) async fn wait(&mut self, error: Error) -> Result<()> {
+        let again = error.is_transient();
+        self.wait_if(again, error).await
+    }
+
+    /// The same where the caller knows better whether another attempt makes sense.
+    pub(crate) async fn wait_if(&mut self, again: bool, error: Error) -> Result<()> {
         self.failed += 1;
-        if !error.is_transient() || self.failed >= self.policy.attempts {
+        if !again || self.failed >= self.policy.attempts {
             return Err(error);
         }
         let delay = match error.retry_after() {

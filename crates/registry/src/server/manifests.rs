@@ -44,20 +44,12 @@ struct Parts {
     annotations: Option<BTreeMap<String, String>>,
 }
 
-/// What a manifest of a repository needs to be whole.
-#[derive(Debug, Default)]
-pub(crate) struct References {
-    /// Blobs, and manifests of indexes, that it points to.
-    pub(crate) content: Vec<Digest>,
-}
-
-/// Digests that a stored manifest points to; nothing for bytes that are no manifest.
-pub(crate) fn references(bytes: &[u8]) -> References {
-    let Ok(parts) = serde_json::from_slice::<Parts>(bytes) else { return References::default() };
+/// Digests of blobs and manifests that a stored manifest is made of; none for bytes that are no manifest.
+pub(crate) fn references(bytes: &[u8]) -> Vec<Digest> {
+    let Ok(parts) = serde_json::from_slice::<Parts>(bytes) else { return Vec::new() };
     let lists = [parts.layers, parts.blobs, parts.manifests];
-    let content =
-        parts.config.into_iter().chain(lists.into_iter().flatten().flatten()).map(|descriptor| descriptor.digest);
-    References { content: content.collect() }
+    let descriptors = parts.config.into_iter().chain(lists.into_iter().flatten().flatten());
+    descriptors.map(|descriptor| descriptor.digest).collect()
 }
 
 impl Registry {

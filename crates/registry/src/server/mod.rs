@@ -5,6 +5,7 @@
 
 mod blobs;
 mod cache;
+mod collect;
 mod lists;
 mod log;
 mod manifests;
@@ -35,8 +36,9 @@ use crate::wire;
 /// How long the TLS handshake of a client may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+pub use collect::{CollectOptions, Collected, collect};
 pub use log::{AccessLog, AccessRecord};
-pub use options::{Limits, Options, Policy, ServerError, TlsFiles};
+pub use options::{Collection, Limits, Options, Policy, ServerError, TlsFiles};
 
 use passwords::Passwords;
 use registry::Registry;
@@ -80,6 +82,7 @@ pub struct Server {
     shared: Arc<Shared>,
     tls: Option<tokio_rustls::TlsAcceptor>,
     limits: Limits,
+    collection: Option<Collection>,
 }
 
 /// What all connections share.
@@ -121,7 +124,7 @@ impl Server {
         let registry = Arc::new(Registry::new(storage, options.limits, options.policy));
         let tls = options.tls.as_ref().map(acceptor).transpose()?;
         let shared = Arc::new(Shared { registry, passwords, access_log: options.access_log.clone() });
-        Ok(Server { listener, address, shared, tls, limits: options.limits })
+        Ok(Server { listener, address, shared, tls, limits: options.limits, collection: options.collection })
     }
 
     /// The address listened on, with its real port.
@@ -178,6 +181,7 @@ impl Server {
         self.listener.set_nonblocking(true).map_err(ServerError::Runtime)?;
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(ServerError::Runtime)?;
         let housekeeping = tokio::spawn(keep_house(self.shared.registry.clone(), self.limits.upload_age));
+        let collecting = self.collection.map(|collection| tokio::spawn(keep_clean(self.shared.clone(), collection)));
         let connections = GracefulShutdown::new();
         let places = Arc::new(tokio::sync::Semaphore::new(self.limits.connections));
         loop {
@@ -204,6 +208,9 @@ impl Server {
         }
         drop(listener);
         housekeeping.abort();
+        if let Some(collecting) = collecting {
+            collecting.abort();
+        }
         let _ = tokio::time::timeout(self.limits.grace, connections.shutdown()).await;
         Ok(())
     }
@@ -339,6 +346,16 @@ async fn keep_house(registry: Arc<Registry>, upload_age: Duration) {
         let storage = registry.storage.clone();
         // What cannot be removed now is tried again.
         let _ = tokio::task::spawn_blocking(move || storage.expire_staged(upload_age)).await;
+    }
+}
+
+/// Collects garbage now and then.
+async fn keep_clean(shared: Arc<Shared>, collection: Collection) {
+    loop {
+        tokio::time::sleep(collection.every).await;
+        let storage = shared.registry.storage.clone();
+        // What fails now is tried again the next time.
+        let _ = tokio::task::spawn_blocking(move || collect(&storage, collection.options)).await;
     }
 }
 

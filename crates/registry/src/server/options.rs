@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::collect::CollectOptions;
 use super::log::AccessLog;
 use super::storage::StorageError;
 
@@ -29,6 +30,8 @@ pub struct Options {
     pub limits: Limits,
     /// Takes one record a request.
     pub access_log: Option<Arc<AccessLog>>,
+    /// Collect garbage while serving.
+    pub collection: Option<Collection>,
 }
 
 impl Options {
@@ -43,6 +46,7 @@ impl Options {
             policy: Policy::default(),
             limits: Limits::default(),
             access_log: None,
+            collection: None,
         }
     }
 
@@ -63,6 +67,15 @@ impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options").field("root", &self.root).field("address", &self.address).finish_non_exhaustive()
     }
+}
+
+/// When garbage is collected, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Collection {
+    /// Time between two collections.
+    pub every: Duration,
+    /// What is collected.
+    pub options: CollectOptions,
 }
 
 /// Certificate chain and private key, both PEM.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use onetag_oci::{Descriptor, Digest};
 use serde::{Deserialize, Serialize};
 
-use super::storage::{Content, Result, Stamp, Storage};
+use super::storage::{Content, Result, Storage};
 use crate::wire::name::{RepositoryName, Tag};
 
 /// What the record of a manifest says.
@@ -116,10 +116,6 @@ impl Repository {
     pub(crate) fn tag(&self, tag: &Tag) -> Result<Option<Digest>> {
         let value = self.storage.record(&self.tag_key(tag))?;
         Ok(value.and_then(|value| Digest::from_str(std::str::from_utf8(&value).ok()?.trim()).ok()))
-    }
-
-    pub(crate) fn tag_stamp(&self, tag: &Tag) -> Result<Option<Stamp>> {
-        self.storage.stamp(&self.tag_key(tag))
     }
 
     pub(crate) fn set_tag(&self, tag: &Tag, digest: &Digest) -> Result<()> {

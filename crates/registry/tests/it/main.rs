@@ -1,4 +1,6 @@
 //! Client and server against each other, against misbehaving registries and against other programs.
 
+mod faults;
 mod round_trip;
+mod scripted;
 mod support;

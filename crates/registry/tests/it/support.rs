@@ -27,6 +27,10 @@ impl TestRegistry {
         TestRegistry { folder, running }
     }
 
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.running.address()
+    }
+
     pub fn host(&self) -> String {
         self.running.address().to_string()
     }
