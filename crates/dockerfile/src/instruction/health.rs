@@ -25,7 +25,7 @@ pub(super) fn parse(node: &Node) -> Result<Command, InstructionError> {
         if !args.is_empty() {
             return Err(Kind::HealthNone.at(Focus::Argument(1)));
         }
-        return Ok(Command::Healthcheck(Healthcheck { test: vec![kind], ..Healthcheck::default() }));
+        return Ok(Command::Healthcheck(Box::new(Healthcheck { test: vec![kind], ..Healthcheck::default() })));
     }
     let flags = Flags::parse(&node.flags, &FLAGS)?;
     if kind != "CMD" {
@@ -40,14 +40,14 @@ pub(super) fn parse(node: &Node) -> Result<Command, InstructionError> {
     } else {
         vec!["CMD-SHELL".to_owned(), words.collect::<Vec<_>>().join(" ")]
     };
-    Ok(Command::Healthcheck(Healthcheck {
+    Ok(Command::Healthcheck(Box::new(Healthcheck {
         test,
         interval: interval(&flags, "interval")?,
         timeout: interval(&flags, "timeout")?,
         start_period: interval(&flags, "start-period")?,
         start_interval: interval(&flags, "start-interval")?,
         retries: retries(&flags)?,
-    }))
+    })))
 }
 
 fn interval(flags: &Flags<'_>, name: &'static str) -> Result<i64, InstructionError> {

@@ -42,13 +42,13 @@ pub struct Instruction {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// `ADD`
-    Add(Add),
+    Add(Box<Add>),
     /// `ARG`
     Arg(Arg),
     /// `CMD`
     Cmd(CommandLine),
     /// `COPY`
-    Copy(Copy),
+    Copy(Box<Copy>),
     /// `ENTRYPOINT`
     Entrypoint(CommandLine),
     /// `ENV`: the pairs in order.
@@ -56,7 +56,7 @@ pub enum Command {
     /// `EXPOSE`: the words, sorted, not yet expanded or checked.
     Expose(Vec<String>),
     /// `HEALTHCHECK`
-    Healthcheck(Healthcheck),
+    Healthcheck(Box<Healthcheck>),
     /// `LABEL`: the pairs in order.
     Label(Vec<KeyValue>),
     /// `MAINTAINER`
@@ -64,7 +64,7 @@ pub enum Command {
     /// `ONBUILD`: the text of the trigger; heredoc bodies are appended to it.
     Onbuild(String),
     /// `RUN`
-    Run(Run),
+    Run(Box<Run>),
     /// `SHELL`
     Shell(Vec<String>),
     /// `STOPSIGNAL`

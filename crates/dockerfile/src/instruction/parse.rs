@@ -208,7 +208,7 @@ fn copy(node: &Node) -> Result<Command, InstructionError> {
             ("parents", FlagKind::Boolean),
         ],
     )?;
-    Ok(Command::Copy(Copy {
+    Ok(Command::Copy(Box::new(Copy {
         sources: sources(node, "COPY")?,
         from: flags.text("from"),
         chown: flags.text("chown"),
@@ -216,7 +216,7 @@ fn copy(node: &Node) -> Result<Command, InstructionError> {
         link: flags.boolean("link").unwrap_or_default(),
         parents: flags.boolean("parents").unwrap_or_default(),
         exclude: flags.list("exclude").map(|(value, _)| value.to_owned()).collect(),
-    }))
+    })))
 }
 
 fn add(node: &Node) -> Result<Command, InstructionError> {
@@ -235,7 +235,7 @@ fn add(node: &Node) -> Result<Command, InstructionError> {
             ("exclude", FlagKind::List),
         ],
     )?;
-    Ok(Command::Add(Add {
+    Ok(Command::Add(Box::new(Add {
         sources: sources(node, "ADD")?,
         chown: flags.text("chown"),
         chmod: flags.text("chmod"),
@@ -244,7 +244,7 @@ fn add(node: &Node) -> Result<Command, InstructionError> {
         keep_git_dir: flags.boolean("keep-git-dir"),
         checksum: flags.text("checksum"),
         unpack: flags.boolean("unpack"),
-    }))
+    })))
 }
 
 /// The arguments of `RUN`, `CMD` and `ENTRYPOINT`.
@@ -293,7 +293,7 @@ fn run(node: &Node) -> Result<Command, InstructionError> {
         Some(("insecure", _)) => RunSecurity::Insecure,
         Some((other, focus)) => return Err(Kind::Security(other.to_owned()).at(focus)),
     };
-    Ok(Command::Run(Run {
+    Ok(Command::Run(Box::new(Run {
         line: command_line(node),
         mount_flags: flags.list("mount").map(|(value, _)| value.to_owned()).collect(),
         mounts,
@@ -301,7 +301,7 @@ fn run(node: &Node) -> Result<Command, InstructionError> {
         security,
         devices,
         flags_used: flags.used(),
-    }))
+    })))
 }
 
 fn expose(node: &Node) -> Result<Command, InstructionError> {

@@ -184,7 +184,8 @@ impl<'a> Parser<'a> {
                 continue;
             }
             self.seen_instruction = true;
-            let column = raw.chars().count() - raw.trim_start().chars().count() + 1;
+            let space = &raw[..raw.len() - raw.trim_start().len()];
+            let column = space.chars().count() + 1;
             return Some(self.instruction(content, continues, column as u32));
         }
         self.end()
@@ -335,7 +336,8 @@ impl Node {
             Some(sub) => sub,
             None => self,
         };
-        matches!(node.keyword.text.to_lowercase().as_str(), "add" | "copy" | "run") && !node.json
+        let keyword = node.keyword.text.as_str();
+        !node.json && ["add", "copy", "run"].iter().any(|known| keyword.eq_ignore_ascii_case(known))
     }
 }
 
