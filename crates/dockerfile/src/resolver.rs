@@ -56,6 +56,8 @@ pub struct ResolveOptions {
     pub mode: ResolveMode,
     /// The OCI layout that holds it, as [`NamedContext::OciLayout`] names it; else the local store and registries.
     pub layout: Option<String>,
+    /// Whether only files are taken from the image (`COPY --from=IMAGE`): its platform then matters less.
+    pub files_only: bool,
 }
 
 /// Where an image may be found.

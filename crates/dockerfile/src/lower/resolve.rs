@@ -56,7 +56,7 @@ impl Lowering<'_> {
             if self.find_context(&reference.to_string(), Some(&platform)).ok()?.is_some() {
                 return None;
             }
-            let options = self.resolve_options(&reference, &platform);
+            let options = self.resolve_options(&reference, &platform, stage.is_unregistered);
             Some((reference, platform, options))
         };
         let images: Vec<_> = wanted.iter().filter_map(image).collect();
@@ -65,7 +65,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn resolve_options(&self, reference: &Reference, platform: &Platform) -> ResolveOptions {
+    fn resolve_options(&self, reference: &Reference, platform: &Platform, files_only: bool) -> ResolveOptions {
         let prefix = match self.options.multi_platform {
             true => format!("[{} internal]", platform.format_all()),
             false => "[internal]".to_owned(),
@@ -74,6 +74,7 @@ impl Lowering<'_> {
             log_name: format!("{prefix} load metadata for {reference}"),
             mode: self.options.resolve_mode,
             layout: None,
+            files_only,
         }
     }
 
@@ -101,7 +102,7 @@ impl Lowering<'_> {
     }
 
     fn resolve_image(&mut self, id: StageId, name: &str, reference: Reference, platform: Platform) -> Result<()> {
-        let options = self.resolve_options(&reference, &platform);
+        let options = self.resolve_options(&reference, &platform, self.stages.all[id].is_unregistered);
         let resolved = self.resolver.image_config(&reference, &platform, &options).map_err(|source| {
             let nearest = suggest::nearest(name, &self.stages.names());
             let (name, reference) = (name.to_owned(), reference.to_string());
@@ -225,6 +226,7 @@ impl Lowering<'_> {
             .map_err(|source| DockerfileErrorKind::BaseReference { name: name.to_owned(), source })?
             .with_default_tag();
         let options = ResolveOptions {
+            files_only: false,
             log_name: format!("[context {}] load metadata for {name}", found.key),
             mode: self.options.resolve_mode,
             layout: None,
@@ -254,6 +256,7 @@ impl Lowering<'_> {
             .map_err(|source| DockerfileErrorKind::ContextName { name: found.name.clone(), source })?
             .with_digest(digest.clone());
         let options = ResolveOptions {
+            files_only: false,
             log_name: format!("[context {}] load metadata for {reference}", found.key),
             mode: ResolveMode::Default,
             layout: Some(store.clone()),
