@@ -285,9 +285,11 @@ impl Builders {
         self.at(fs::create_dir_all(&self.folder), "make folder")?;
         let path = self.folder.join(file);
         let temporary = self.folder.join(format!(".{file}.{}", std::process::id()));
-        fs::write(&temporary, content)
-            .and_then(|()| fs::rename(&temporary, &path))
-            .map_err(|source| BuilderError::Io { action: "write", path, source })
+        fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, &path)).map_err(|source| BuilderError::Io {
+            action: "write",
+            path,
+            source,
+        })
     }
 }
 
@@ -304,9 +306,12 @@ fn is_valid(name: &str) -> bool {
 
 /// Two words, as Docker makes names up.
 fn made_up_name() -> String {
-    const FIRST: &[&str] = &["brisk", "calm", "deft", "eager", "fair", "keen", "lucid", "merry", "nimble", "quiet", "swift", "warm"];
-    const SECOND: &[&str] = &["anvil", "beacon", "bridge", "canal", "dock", "ferry", "harbor", "jetty", "keel", "pier", "quay", "wharf"];
-    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos() as usize);
+    const FIRST: &[&str] =
+        &["brisk", "calm", "deft", "eager", "fair", "keen", "lucid", "merry", "nimble", "quiet", "swift", "warm"];
+    const SECOND: &[&str] =
+        &["anvil", "beacon", "bridge", "canal", "dock", "ferry", "harbor", "jetty", "keel", "pier", "quay", "wharf"];
+    let seed =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos() as usize);
     let seed = seed / 1000 ^ std::process::id() as usize;
     format!("{}_{}", FIRST[seed % FIRST.len()], SECOND[seed / FIRST.len() % SECOND.len()])
 }

@@ -6,19 +6,26 @@
 
 #![forbid(unsafe_code)]
 
+pub mod build;
 pub mod builders;
+mod cache;
 mod catalog;
 pub mod content;
 mod context;
 mod engine;
+pub mod export;
+pub mod flags;
 pub mod images;
 pub mod import;
 pub mod index;
 mod layers;
+mod op;
 mod options;
 pub mod platforms;
+pub mod progress;
 pub mod pull;
 pub mod push;
+mod resolve;
 pub mod run;
 mod snapshot;
 
@@ -26,9 +33,5 @@ pub use catalog::CatalogError;
 pub use context::{ContextError, LocalContext};
 pub use engine::Engine;
 pub use layers::LayerError;
+pub use op::{Entitlements, StepError};
 pub use options::EngineOptions;
-
-/// Progress of builds, pulls and pushes: the solver's events.
-pub mod progress {
-    pub use onetag_solver::{Cancellation, Event, LogStream, Status, VertexInfo};
-}

@@ -28,6 +28,10 @@ pub(crate) struct StepLayer {
     pub(crate) created: String,
     /// The step's name.
     pub(crate) description: String,
+    /// The layers that it was made on, where those are not the ones below it in the snapshot: then what it holds is
+    /// told from them when it is written as an archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) below: Option<Vec<LayerId>>,
 }
 
 /// One layer of a snapshot.
@@ -68,6 +72,19 @@ impl Snapshot {
         let mut layers = self.layers.clone();
         layers.push(layer);
         Self { layers }
+    }
+
+    /// The layers from number `first` on, fit to be laid over something else.
+    pub(crate) fn detached(&self, first: usize) -> Vec<Layer> {
+        let ids = self.ids();
+        let detach = |(position, layer): (usize, &Layer)| match layer {
+            Layer::Step(step) if step.below.is_none() => {
+                let below = Some(ids[..position].to_vec());
+                Layer::Step(Box::new(StepLayer { below, ..step.as_ref().clone() }))
+            }
+            layer => layer.clone(),
+        };
+        self.layers.iter().enumerate().skip(first).map(detach).collect()
     }
 
     /// The names of the layers, the lowest first.

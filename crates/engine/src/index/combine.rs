@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use onetag_oci::{Descriptor, Digest, Document, Index, Platform, PlatformMatcher, exact, media_type};
 use thiserror::Error;
 
-use super::annotation::{Annotation, AnnotationScope};
 use crate::content::{Found, Location};
+use crate::flags::{Annotation, AnnotationTarget};
 
 /// The annotation that marks attestations.
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
@@ -145,12 +145,12 @@ fn annotate(
     children: &mut [(Descriptor, usize)],
 ) -> Result<BTreeMap<String, String>, CombineError> {
     let mut of_index = BTreeMap::new();
-    for Annotation { scope, platform, key, value } in annotations {
-        match scope {
-            AnnotationScope::Index => {
+    for Annotation { target, platform, key, value } in annotations {
+        match target {
+            Some(AnnotationTarget::Index) => {
                 of_index.insert(key.clone(), value.clone());
             }
-            AnnotationScope::ManifestDescriptor => {
+            Some(AnnotationTarget::ManifestDescriptor) => {
                 let wanted = platform.as_ref().map(ToString::to_string);
                 for (child, _) in children.iter_mut() {
                     let is_meant = match (&wanted, &child.platform) {
@@ -163,11 +163,13 @@ fn annotate(
                     }
                 }
             }
-            AnnotationScope::Manifest | AnnotationScope::Unspecified => {
-                return Err(CombineError::AnnotationNotSupported { scope: scope.as_str() });
+            None | Some(AnnotationTarget::Manifest) => {
+                return Err(CombineError::AnnotationNotSupported {
+                    scope: target.map_or("", AnnotationTarget::as_str),
+                });
             }
-            AnnotationScope::IndexDescriptor => {
-                return Err(CombineError::AnnotationInvalid { scope: scope.as_str() });
+            Some(target @ AnnotationTarget::IndexDescriptor) => {
+                return Err(CombineError::AnnotationInvalid { scope: target.as_str() });
             }
         }
     }

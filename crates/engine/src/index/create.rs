@@ -6,11 +6,11 @@ use onetag_oci::{Digest, ManifestDocument, Platform};
 use onetag_solver::Cancellation;
 use serde::Deserialize;
 
-use super::annotation::Annotation;
 use super::combine::{Combined, Source, combine};
 use super::{IndexError, SourceError};
 use crate::Engine;
 use crate::content::{ContentError, Contents, Found, Location, Transfer, TransferEvent};
+use crate::flags::Annotation;
 
 /// A source as users write it: a digest, a name, or a descriptor in JSON.
 #[derive(Clone, Debug)]

@@ -1,11 +1,9 @@
 //! Image indexes: reading them with everything they name, making them of several images, publishing them.
 
-mod annotation;
 mod combine;
 mod create;
 mod load;
 
-pub use annotation::{Annotation, AnnotationError, AnnotationScope};
 pub use combine::{CombineError, Combined, Source};
 pub use create::{CreateEvent, CreateRequest, Created, SourceName, create, plan};
 pub use load::{Attestations, ImageSet, load};

@@ -1,0 +1,107 @@
+//! Why a build failed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use onetag_dockerfile::diagnostic::Diagnostic;
+use onetag_oci::Digest;
+
+use crate::context::ContextError;
+use crate::export::ExportError;
+
+/// Why a build failed. The causes together read as BuildKit's message does.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The Dockerfile does not exist.
+    #[error("failed to read dockerfile: open {name}: no such file or directory")]
+    DockerfileNotFound {
+        /// Its name.
+        name: String,
+    },
+    /// The Dockerfile cannot be read.
+    #[error("failed to read dockerfile {path}")]
+    DockerfileUnreadable {
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The context cannot be used.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// The Dockerfile's text is broken.
+    #[error("failed to solve: {}", first(diagnostics))]
+    Syntax {
+        /// All that is wrong with it, the first first.
+        diagnostics: Vec<Diagnostic>,
+        /// The lines in question.
+        excerpt: String,
+    },
+    /// The Dockerfile's meaning is broken, or something that it needs is not there.
+    #[error("failed to solve")]
+    Dockerfile {
+        /// Why.
+        #[source]
+        source: Box<onetag_dockerfile::DockerfileError>,
+        /// The lines in question, where there are any.
+        excerpt: Option<String>,
+    },
+    /// A step failed.
+    #[error("failed to solve")]
+    Step {
+        /// The vertex.
+        vertex: Digest,
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+        /// The lines in question, where there are any.
+        excerpt: Option<String>,
+        /// What to type to mend it.
+        hint: Option<String>,
+    },
+    /// The graph makes no sense; a fault of this program.
+    #[error("failed to solve")]
+    Solver(#[source] onetag_solver::SolveError),
+    /// The result could not be brought where it should go.
+    #[error("failed to solve")]
+    Export(#[source] ExportError),
+    /// The local store failed.
+    #[error("failed to solve")]
+    Store(#[from] onetag_store::Error),
+    /// The build was cancelled.
+    #[error("failed to solve: Canceled: context canceled")]
+    Cancelled,
+    /// An option's value that means nothing.
+    #[error(transparent)]
+    Flag(Box<crate::flags::FlagError>),
+    /// An option that cannot be carried out.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+}
+
+fn first(diagnostics: &[Diagnostic]) -> String {
+    diagnostics.first().map(|diagnostic| diagnostic.message.clone()).unwrap_or_default()
+}
+
+impl BuildError {
+    /// The lines of the Dockerfile that the error is about, as BuildKit prints them.
+    pub fn excerpt(&self) -> Option<&str> {
+        match self {
+            Self::Syntax { excerpt, .. } => Some(excerpt),
+            Self::Dockerfile { excerpt, .. } | Self::Step { excerpt, .. } => excerpt.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What to type to mend it.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Step { hint, .. } => hint.as_deref(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What a build gives.
+
+use onetag_oci::{Descriptor, Digest, Platform, Reference};
+
+use crate::export::{BuiltImage, Part};
+
+/// What a build gives.
+#[derive(Clone, Debug)]
+pub struct BuildOutcome {
+    /// The index or, for a single platform, the manifest that was exported; none when no image was.
+    pub descriptor: Option<Descriptor>,
+    /// The config's digest, for a single platform.
+    pub config_digest: Option<Digest>,
+    /// The names that the image got.
+    pub names: Vec<Reference>,
+    /// What was built.
+    pub platforms: Vec<PlatformOutcome>,
+}
+
+/// One platform of a build.
+#[derive(Clone, Debug)]
+pub struct PlatformOutcome {
+    /// The platform.
+    pub platform: Platform,
+    /// Its manifest, when an image was exported.
+    pub manifest: Option<Digest>,
+    /// Its config, when an image was exported.
+    pub config: Option<Digest>,
+    /// Bytes of its layers' blobs, when an image was exported.
+    pub size: u64,
+}
+
+impl BuildOutcome {
+    pub(super) fn new(parts: &[Part<'_>]) -> Self {
+        let platform = |part: &Part<'_>| PlatformOutcome {
+            platform: part.lowered.image.platform(),
+            manifest: None,
+            config: None,
+            size: 0,
+        };
+        Self {
+            descriptor: None,
+            config_digest: None,
+            names: Vec::new(),
+            platforms: parts.iter().map(platform).collect(),
+        }
+    }
+
+    pub(super) fn set_image(&mut self, image: &BuiltImage, names: &[Reference]) {
+        let mut descriptor = image.top().descriptor();
+        if let (None, [only]) = (&image.index, image.platforms.as_slice()) {
+            descriptor.platform = Some(only.platform.clone());
+            self.config_digest = Some(only.manifest.config.digest.clone());
+        }
+        self.descriptor = Some(descriptor);
+        for name in names {
+            let name = name.clone().with_default_tag();
+            if !self.names.contains(&name) {
+                self.names.push(name);
+            }
+        }
+        for (outcome, built) in self.platforms.iter_mut().zip(&image.platforms) {
+            outcome.manifest = Some(built.manifest.digest().clone());
+            outcome.config = Some(built.manifest.config.digest.clone());
+            outcome.size = built.layers.iter().map(|layer| layer.descriptor.size).sum();
+        }
+    }
+}

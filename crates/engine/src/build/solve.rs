@@ -1,0 +1,126 @@
+//! From lowered Dockerfiles to file systems.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use onetag_dockerfile::Lowered;
+use onetag_dockerfile::span::LineRange;
+use onetag_llb as llb;
+use onetag_oci::Platform;
+use onetag_sandbox::NetworkMode;
+use onetag_solver::{Edge, Graph, SolveError, Solver, SolverOptions};
+
+use super::definition::Definition;
+use super::{BuildContext, BuildError, BuildRequest, CONTEXT, Cancellation, Event, Sink};
+use crate::Engine;
+use crate::cache::StoreCache;
+use crate::catalog::Catalog;
+use crate::layers::Layers;
+use crate::op::{BuildWorker, Session, StepError};
+use crate::resolve::context_name;
+use crate::snapshot::{Artifact, Snapshot};
+
+impl Engine {
+    /// Brings the results of all platforms into being, in their order.
+    #[allow(clippy::too_many_arguments, reason = "all of them are what one build consists of")]
+    pub(super) fn solve(
+        &self,
+        request: &BuildRequest,
+        definition: &Definition,
+        lowered: &[Lowered],
+        catalog: &Arc<Catalog>,
+        layers: &Arc<Layers>,
+        cancellation: &Cancellation,
+        sink: &Sink<'_>,
+    ) -> Result<Vec<Arc<Snapshot>>, BuildError> {
+        let merged = llb::Graph::merge(lowered.iter().map(|lowered| &lowered.graph));
+        let graph = Graph::try_from(&merged).map_err(|error| BuildError::Solver(error.into()))?;
+        let roots: Vec<Edge> = lowered.iter().filter_map(|lowered| lowered.result.clone()).collect();
+        let worker = BuildWorker { session: Arc::new(self.session(request, catalog, layers)?) };
+        let cache = StoreCache::new(self.store()?.database());
+        let mut options = SolverOptions::for_processors(std::thread::available_parallelism().map_or(2, usize::from));
+        options.keep_going = request.keep_going;
+        options.salt = salt();
+        let solver = Solver::new(&worker, &cache, options);
+        let send = |event: Event| sink(event);
+        let outcome =
+            solver.solve(&graph, &roots, cancellation, &send).map_err(|error| BuildError::Solver(error.into()))?;
+        let results = outcome.into_results().map_err(|error| failure(error, &merged, definition))?;
+        let mut results = results.into_iter();
+        let mut snapshots = Vec::with_capacity(lowered.len());
+        for lowered in lowered {
+            let artifact = match &lowered.result {
+                Some(_) => results.next(),
+                None => None,
+            };
+            snapshots.push(match artifact {
+                Some(Artifact::Snapshot(snapshot)) => snapshot,
+                Some(Artifact::Local(local)) => worker.session.materialize(&local).map_err(|error| {
+                    let source: Arc<dyn std::error::Error + Send + Sync> = Arc::new(error);
+                    let vertex = lowered.result.as_ref().map(|edge| edge.vertex.clone());
+                    let vertex = vertex.unwrap_or_else(|| onetag_oci::Digest::sha256(b""));
+                    BuildError::Step { vertex, name: String::new(), source, excerpt: None, hint: None }
+                })?,
+                None => Arc::default(),
+            });
+        }
+        Ok(snapshots)
+    }
+
+    fn session(
+        &self,
+        request: &BuildRequest,
+        catalog: &Arc<Catalog>,
+        layers: &Arc<Layers>,
+    ) -> Result<Session, BuildError> {
+        Ok(Session {
+            engine: self.clone(),
+            store: self.store()?.clone(),
+            catalog: Arc::clone(catalog),
+            layers: Arc::clone(layers),
+            sandbox: self.sandbox().clone(),
+            native: Platform::host(),
+            contexts: contexts(request),
+            secrets: request.secrets.clone(),
+            ssh: request.ssh.clone(),
+            network: NetworkMode::Host,
+            entitlements: request.entitlements,
+        })
+    }
+}
+
+/// The folders behind the names of local sources.
+fn contexts(request: &BuildRequest) -> BTreeMap<String, PathBuf> {
+    let named = request.build_contexts.iter().filter(|(_, value)| !value.contains("://"));
+    let mut contexts: BTreeMap<String, PathBuf> =
+        named.map(|(name, value)| (context_name(name), PathBuf::from(value))).collect();
+    if let BuildContext::Local(folder) = &request.context {
+        contexts.insert(CONTEXT.to_owned(), folder.clone());
+    }
+    contexts
+}
+
+/// Different in every build, so that what is renewed is told from what was there.
+fn salt() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{} {}", now.as_nanos(), std::process::id())
+}
+
+fn failure(error: SolveError, graph: &llb::Graph, definition: &Definition) -> BuildError {
+    match error {
+        SolveError::Cancelled => BuildError::Cancelled,
+        SolveError::Vertex { vertex, name, source } => {
+            let ranges: Vec<LineRange> = graph
+                .source_ranges(&vertex)
+                .iter()
+                .map(|range| LineRange { start: range.start.line, end: range.end.line })
+                .collect();
+            let hint = source.downcast_ref::<StepError>().and_then(StepError::hint);
+            let excerpt = definition.excerpt(&ranges);
+            BuildError::Step { vertex, name, source, excerpt, hint }
+        }
+        error => BuildError::Solver(error),
+    }
+}

@@ -1,0 +1,281 @@
+//! Images from results: layers written as archives, configs finished, manifests and the index made.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use onetag_dockerfile::Lowered;
+use onetag_dockerfile::export::{ConfigPlan, LayerRecord, config};
+use onetag_oci::{
+    Compression, Descriptor, DiffId, Digest, Document, Index, Manifest, ManifestDocument, Platform, media_type,
+};
+use onetag_store::layer::CompressionOptions;
+use onetag_store::{LayerId, LayerOptions};
+
+use super::{ExportError, ExportOptions};
+use crate::Engine;
+use crate::flags::{Annotation, AnnotationTarget};
+use crate::layers::Layers;
+use crate::progress::Activity;
+use crate::snapshot::{ImageLayer, Layer, Snapshot};
+
+/// The result of one platform.
+pub(crate) struct Part<'a> {
+    /// What the Dockerfile says of the image.
+    pub(crate) lowered: &'a Lowered,
+    /// Its files.
+    pub(crate) snapshot: Arc<Snapshot>,
+}
+
+/// A layer of an image.
+#[derive(Clone, Debug)]
+pub(crate) struct BuiltLayer {
+    /// Its blob.
+    pub(crate) descriptor: Descriptor,
+    /// The digest of its archive.
+    pub(crate) diff_id: DiffId,
+    /// Where the blob comes from when it is not in the store.
+    pub(crate) image: Option<ImageLayer>,
+}
+
+/// The image of one platform.
+pub(crate) struct BuiltPlatform {
+    /// The platform.
+    pub(crate) platform: Platform,
+    /// Its manifest.
+    pub(crate) manifest: Document<Manifest>,
+    /// The bytes of its config.
+    pub(crate) config: Vec<u8>,
+    /// Its layers, the lowest first.
+    pub(crate) layers: Vec<BuiltLayer>,
+}
+
+/// An image of one or several platforms.
+pub(crate) struct BuiltImage {
+    /// The images of the platforms, in the order of the index.
+    pub(crate) platforms: Vec<BuiltPlatform>,
+    /// The index; none for a single platform.
+    pub(crate) index: Option<Document<Index>>,
+    /// Annotations of the descriptor that a layout's own index has of it.
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+impl BuiltImage {
+    /// The document that names mean.
+    pub(crate) fn top(&self) -> ManifestDocument {
+        match (&self.index, self.platforms.first()) {
+            (None, Some(only)) => ManifestDocument::Manifest(only.manifest.clone()),
+            (Some(index), _) => ManifestDocument::Index(index.clone()),
+            (None, None) => ManifestDocument::Index(Document::from_value_indented(Index::new(Vec::new()))),
+        }
+    }
+
+    /// All layers, each once.
+    pub(crate) fn layers(&self) -> Vec<&BuiltLayer> {
+        let mut seen = std::collections::HashSet::new();
+        let layers = self.platforms.iter().flat_map(|platform| &platform.layers);
+        layers.filter(|layer| seen.insert(&layer.descriptor.digest)).collect()
+    }
+}
+
+type Exported = Arc<OnceLock<Result<BuiltLayer, Arc<ExportError>>>>;
+
+/// Makes images. Layers that platforms or outputs share are written once.
+pub(crate) struct Assembler<'a> {
+    engine: &'a Engine,
+    layers: &'a Layers,
+    exported: Mutex<HashMap<(Vec<LayerId>, CompressionOptions, Option<i64>), Exported>>,
+}
+
+impl<'a> Assembler<'a> {
+    pub(crate) fn new(engine: &'a Engine, layers: &'a Layers) -> Self {
+        Self { engine, layers, exported: Mutex::default() }
+    }
+
+    /// Makes the image of all parts.
+    pub(crate) fn assemble(
+        &self,
+        parts: &[Part<'_>],
+        options: &ExportOptions,
+        annotations: &[Annotation],
+        activity: &Activity<'_>,
+    ) -> Result<BuiltImage, ExportError> {
+        let annotations: Vec<&Annotation> = annotations.iter().chain(&options.annotations).collect();
+        let layers = activity.part("exporting layers", || self.all_layers(parts, options))?;
+        let mut platforms = Vec::with_capacity(parts.len());
+        for (part, layers) in parts.iter().zip(layers) {
+            platforms.push(self.platform(part, layers, options, &annotations, activity)?);
+        }
+        let index = (parts.len() > 1).then(|| index(&platforms, options, &annotations));
+        if let Some(index) = &index {
+            activity.note(&format!("exporting manifest list {}", index.digest()));
+        }
+        let target =
+            if index.is_some() { AnnotationTarget::IndexDescriptor } else { AnnotationTarget::ManifestDescriptor };
+        let annotations = select(&annotations, target, None);
+        Ok(BuiltImage { platforms, index, annotations })
+    }
+
+    fn all_layers(&self, parts: &[Part<'_>], options: &ExportOptions) -> Result<Vec<Vec<BuiltLayer>>, ExportError> {
+        let write = |part: &Part<'_>| self.part_layers(part, options);
+        if let [only] = parts {
+            return Ok(vec![write(only)?]);
+        }
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = parts.iter().map(|part| scope.spawn(move || write(part))).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
+        })
+    }
+
+    fn part_layers(&self, part: &Part<'_>, options: &ExportOptions) -> Result<Vec<BuiltLayer>, ExportError> {
+        let latest_mtime = if options.rewrite_timestamp { part.lowered.epoch } else { None };
+        let layer_options = LayerOptions { compression: options.compression, latest_mtime };
+        let mut layers = Vec::with_capacity(part.snapshot.layers.len());
+        for position in 0..part.snapshot.layers.len() {
+            let mut layer = self.layer(&part.snapshot, position, &layer_options, options.force_compression)?;
+            layer.descriptor.media_type = converted(&layer.descriptor.media_type, options.oci_media_types);
+            layers.push(layer);
+        }
+        Ok(layers)
+    }
+
+    fn layer(
+        &self,
+        snapshot: &Snapshot,
+        position: usize,
+        options: &LayerOptions,
+        force: bool,
+    ) -> Result<BuiltLayer, ExportError> {
+        match &snapshot.layers[position] {
+            Layer::Image(layer) => self.image_layer(layer, options, force),
+            Layer::Step(step) => {
+                let below = match &step.below {
+                    Some(below) => snapshot_of(snapshot, below),
+                    None => Snapshot::new(snapshot.layers[..position].to_vec()),
+                };
+                let id = snapshot.layers[position].id();
+                let mut key = below.ids();
+                key.push(id.clone());
+                let cell = Arc::clone(
+                    self.exported
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .entry((key, options.compression, options.latest_mtime))
+                        .or_default(),
+                );
+                let result = cell.get_or_init(|| self.write_layer(&id, &below, options).map_err(Arc::new));
+                result.clone().map_err(|error| Arc::try_unwrap(error).unwrap_or_else(ExportError::Shared))
+            }
+        }
+    }
+
+    fn write_layer(&self, id: &LayerId, below: &Snapshot, options: &LayerOptions) -> Result<BuiltLayer, ExportError> {
+        let stack = self.layers.stack(below, &|_| {})?;
+        let exported = self.engine.store()?.export_layer(id, &stack, options)?;
+        Ok(BuiltLayer { descriptor: exported.descriptor, diff_id: exported.diff_id, image: None })
+    }
+
+    fn image_layer(&self, layer: &ImageLayer, options: &LayerOptions, force: bool) -> Result<BuiltLayer, ExportError> {
+        let wanted = options.compression.compression;
+        if force && media_type::layer_compression(&layer.descriptor.media_type) != Some(wanted) {
+            self.layers.fetch(layer, &|_| {})?;
+            let exported = self.engine.store()?.recompress(&layer.descriptor.digest, &options.compression)?;
+            return Ok(BuiltLayer { descriptor: exported.descriptor, diff_id: exported.diff_id, image: None });
+        }
+        let mut descriptor = layer.descriptor.clone();
+        descriptor.platform = None;
+        Ok(BuiltLayer { descriptor, diff_id: layer.diff_id.clone(), image: Some(layer.clone()) })
+    }
+
+    fn platform(
+        &self,
+        part: &Part<'_>,
+        layers: Vec<BuiltLayer>,
+        options: &ExportOptions,
+        annotations: &[&Annotation],
+        activity: &Activity<'_>,
+    ) -> Result<BuiltPlatform, ExportError> {
+        let lowered = part.lowered;
+        let record = |layer: &Layer| match layer {
+            Layer::Image(_) => LayerRecord::default(),
+            Layer::Step(step) => {
+                LayerRecord { description: step.description.clone(), created: Some(step.created.clone()) }
+            }
+        };
+        let plan = ConfigPlan {
+            diff_ids: layers.iter().map(|layer| layer.diff_id.clone()).collect(),
+            layers: part.snapshot.layers.iter().map(record).collect(),
+            epoch: lowered.epoch,
+            base: lowered.base.as_ref(),
+            inline_cache: None,
+        };
+        let config = config(&lowered.image, &plan)?;
+        let platform = lowered.image.platform();
+        let config_type = if options.oci_media_types { media_type::OCI_CONFIG } else { media_type::DOCKER_CONFIG };
+        let config_descriptor = Descriptor::new(config_type, Digest::sha256(&config), config.len() as u64);
+        let config_digest = config_descriptor.digest.clone();
+        let descriptors = layers.iter().map(|layer| layer.descriptor.clone()).collect();
+        let mut manifest = Manifest::new(config_descriptor, descriptors);
+        if !options.oci_media_types {
+            manifest.media_type = Some(media_type::DOCKER_MANIFEST.to_owned());
+        }
+        manifest.annotations = select(annotations, AnnotationTarget::Manifest, Some(&platform));
+        let manifest = Document::from_value_indented(manifest);
+        activity.note(&format!("exporting manifest {}", manifest.digest()));
+        activity.note(&format!("exporting config {config_digest}"));
+        Ok(BuiltPlatform { platform, manifest, config, layers })
+    }
+}
+
+/// The snapshot of some of a snapshot's layers, and of steps that are named alone.
+fn snapshot_of(snapshot: &Snapshot, ids: &[LayerId]) -> Snapshot {
+    let find = |id: &LayerId| snapshot.layers.iter().find(|layer| layer.id() == *id).cloned();
+    Snapshot::new(ids.iter().filter_map(find).collect())
+}
+
+fn index(platforms: &[BuiltPlatform], options: &ExportOptions, annotations: &[&Annotation]) -> Document<Index> {
+    let entry = |built: &BuiltPlatform| {
+        let kind = if options.oci_media_types { media_type::OCI_MANIFEST } else { media_type::DOCKER_MANIFEST };
+        let mut descriptor = Descriptor::new(kind, built.manifest.digest().clone(), built.manifest.size());
+        descriptor.annotations = select(annotations, AnnotationTarget::ManifestDescriptor, Some(&built.platform));
+        descriptor.with_platform(built.platform.clone())
+    };
+    let mut index = Index::new(platforms.iter().map(entry).collect());
+    if !options.oci_media_types {
+        index.media_type = Some(media_type::DOCKER_MANIFEST_LIST.to_owned());
+    }
+    index.annotations = select(annotations, AnnotationTarget::Index, None);
+    Document::from_value_indented(index)
+}
+
+fn select(
+    annotations: &[&Annotation],
+    target: AnnotationTarget,
+    platform: Option<&Platform>,
+) -> BTreeMap<String, String> {
+    let fits = |annotation: &&&Annotation| {
+        annotation.target.unwrap_or(AnnotationTarget::Manifest) == target
+            && annotation.platform.as_ref().is_none_or(|wanted| platform.is_none_or(|platform| *wanted == *platform))
+    };
+    let entry = |annotation: &&Annotation| (annotation.key.clone(), annotation.value.clone());
+    annotations.iter().filter(fits).map(entry).collect()
+}
+
+/// A layer's media type in OCI's or Docker's family.
+fn converted(kind: &str, oci: bool) -> String {
+    let Some(compression) = media_type::layer_compression(kind) else { return kind.to_owned() };
+    if media_type::is_nondistributable(kind) || media_type::is_docker(kind) != oci {
+        return kind.to_owned();
+    }
+    let converted = match (compression, oci) {
+        (Compression::None, true) => media_type::OCI_LAYER,
+        (Compression::Gzip, true) => media_type::OCI_LAYER_GZIP,
+        (Compression::Zstd, true) => media_type::OCI_LAYER_ZSTD,
+        (Compression::None, false) => media_type::DOCKER_LAYER,
+        (Compression::Gzip, false) => media_type::DOCKER_LAYER_GZIP,
+        (Compression::Zstd, false) => media_type::DOCKER_LAYER_ZSTD,
+    };
+    converted.to_owned()
+}

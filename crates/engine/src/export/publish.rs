@@ -1,0 +1,206 @@
+//! Images into registries and into the local store: blobs, then manifests, then the index, names last.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use onetag_oci::{Descriptor, Digest, Reference, media_type};
+use onetag_registry::{BlobSource, Client};
+use onetag_solver::Cancellation;
+
+use super::assemble::{BuiltImage, BuiltLayer};
+use super::{ExportError, ExportOptions};
+use crate::Engine;
+use crate::layers::Layers;
+use crate::progress::Activity;
+
+/// So many blobs are on their way at a time.
+const PARALLEL: usize = 8;
+
+/// A layer's blob; fetched first when it is a base's and not in the store.
+struct LayerSource<'a> {
+    engine: &'a Engine,
+    layers: &'a Layers,
+    layer: &'a BuiltLayer,
+}
+
+impl BlobSource for LayerSource<'_> {
+    fn open(&self, offset_bytes: u64) -> std::io::Result<Box<dyn Read + Send>> {
+        if let Some(image) = &self.layer.image {
+            self.layers.fetch(image, &|_| {}).map_err(std::io::Error::other)?;
+        }
+        let store = self.engine.store().map_err(std::io::Error::other)?;
+        let mut file: File = store.open_blob(&self.layer.descriptor.digest).map_err(std::io::Error::other)?;
+        file.seek(SeekFrom::Start(offset_bytes))?;
+        Ok(Box::new(file))
+    }
+
+    fn size(&self) -> u64 {
+        self.layer.descriptor.size
+    }
+}
+
+/// Does something with each item, several at a time; stops at the first error.
+fn for_each<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<(), ExportError> + Sync) -> Result<(), ExportError> {
+    let next = AtomicUsize::new(0);
+    let failure = Mutex::new(None);
+    let run = || {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = work(item) {
+                next.store(items.len(), Ordering::Relaxed);
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            }
+        }
+    };
+    if items.len() < 2 {
+        run();
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 1..items.len().min(PARALLEL) {
+                scope.spawn(run);
+            }
+            run();
+        });
+    }
+    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+/// Something to upload to a repository.
+enum Upload<'a> {
+    Layer(&'a BuiltLayer),
+    Config(Descriptor, &'a Vec<u8>),
+}
+
+/// Pushes an image under all of its names. Nothing has a name before everything is there.
+pub(crate) fn push(
+    engine: &Engine,
+    layers: &Layers,
+    image: &BuiltImage,
+    options: &ExportOptions,
+    cancellation: &Cancellation,
+    activity: &Activity<'_>,
+) -> Result<(), ExportError> {
+    if options.names.is_empty() {
+        return Err(ExportError::NoName);
+    }
+    let client = engine.client().map_err(|source| failed(&options.names[0], source))?;
+    let mut repositories: Vec<Reference> = Vec::new();
+    for name in &options.names {
+        let repository = name.name_only();
+        if !repositories.contains(&repository) {
+            repositories.push(repository);
+        }
+    }
+    for repository in &repositories {
+        activity.part("pushing layers", || push_blobs(engine, layers, client, image, repository, cancellation))?;
+        if image.index.is_some() {
+            push_manifests(client, image, repository, cancellation)?;
+        }
+    }
+    let top = image.top();
+    for name in &options.names {
+        if cancellation.is_cancelled() {
+            return Err(ExportError::Cancelled);
+        }
+        let target = match options.push_by_digest {
+            true => name.name_only().with_digest(top.digest().clone()),
+            false => name.clone().with_default_tag(),
+        };
+        activity.part(&format!("pushing manifest for {}@{}", target.without_digest(), top.digest()), || {
+            client.push_manifest(&target, top.bytes(), top.media_type()).map_err(|source| failed(&target, source))
+        })?;
+    }
+    Ok(())
+}
+
+fn failed(reference: &Reference, source: onetag_registry::Error) -> ExportError {
+    ExportError::Push { reference: reference.to_string(), source }
+}
+
+fn push_blobs(
+    engine: &Engine,
+    layers: &Layers,
+    client: &Client,
+    image: &BuiltImage,
+    repository: &Reference,
+    cancellation: &Cancellation,
+) -> Result<(), ExportError> {
+    let distributable = |layer: &&BuiltLayer| !media_type::is_nondistributable(&layer.descriptor.media_type);
+    let mut uploads: Vec<Upload<'_>> = image.layers().into_iter().filter(distributable).map(Upload::Layer).collect();
+    let mut seen: Vec<Digest> = Vec::new();
+    for platform in &image.platforms {
+        let descriptor = platform.manifest.config.clone();
+        if !seen.contains(&descriptor.digest) {
+            seen.push(descriptor.digest.clone());
+            uploads.push(Upload::Config(descriptor, &platform.config));
+        }
+    }
+    for_each(&uploads, |upload| {
+        if cancellation.is_cancelled() {
+            return Err(ExportError::Cancelled);
+        }
+        let pushed = match upload {
+            Upload::Config(descriptor, bytes) => client.push_blob(repository, descriptor, *bytes, &[]),
+            Upload::Layer(layer) => {
+                let origin = layer.image.as_ref().and_then(|image| image.origin.as_ref());
+                let is_mountable =
+                    |origin: &&Reference| origin.domain() == repository.domain() && origin.path() != repository.path();
+                let mount_from: Vec<Reference> = origin.filter(is_mountable).cloned().into_iter().collect();
+                let source = LayerSource { engine, layers, layer };
+                client.push_blob(repository, &layer.descriptor, &source, &mount_from)
+            }
+        };
+        pushed.map(drop).map_err(|source| failed(repository, source))
+    })
+}
+
+fn push_manifests(
+    client: &Client,
+    image: &BuiltImage,
+    repository: &Reference,
+    cancellation: &Cancellation,
+) -> Result<(), ExportError> {
+    for_each(&image.platforms, |platform| {
+        if cancellation.is_cancelled() {
+            return Err(ExportError::Cancelled);
+        }
+        let manifest = &platform.manifest;
+        let target = repository.with_digest(manifest.digest().clone());
+        let kind = manifest.media_type.as_deref().unwrap_or(media_type::OCI_MANIFEST);
+        client.push_manifest(&target, manifest.bytes(), kind).map_err(|source| failed(&target, source))?;
+        Ok(())
+    })
+}
+
+/// Puts an image into the local store under all of its names, with everything that it is made of.
+pub(crate) fn load(
+    engine: &Engine,
+    layers: &Layers,
+    image: &BuiltImage,
+    options: &ExportOptions,
+    cancellation: &Cancellation,
+    activity: &Activity<'_>,
+) -> Result<(), ExportError> {
+    let store = engine.store()?;
+    for_each(&image.layers(), |layer| {
+        if cancellation.is_cancelled() {
+            return Err(ExportError::Cancelled);
+        }
+        if let Some(image) = &layer.image {
+            layers.fetch(image, &|_| {})?;
+        }
+        Ok(())
+    })?;
+    for platform in &image.platforms {
+        store.put_document(&platform.config)?;
+        store.put_document(platform.manifest.bytes())?;
+    }
+    let top = image.top();
+    store.put_document(top.bytes())?;
+    for name in &options.names {
+        let name = name.clone().with_default_tag().to_string();
+        activity.part(&format!("naming to {name}"), || store.set_reference(&name, top.descriptor()))?;
+    }
+    Ok(())
+}

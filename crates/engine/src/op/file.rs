@@ -1,0 +1,312 @@
+//! Copying, making and removing files, without a mount: the store reads stacks and writes upper folders itself.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use onetag_dockerfile::chmod::Mode;
+use onetag_llb::{self as llb, CopyAction, CopyMode, FileAction, FileActionKind, FileOp};
+use onetag_oci::Digest;
+use onetag_solver::{Class, ExecContext, Kind, Op, OpError};
+use onetag_store::copy::{CopyRequest, MakeDirectory, MakeFile, ModeChange, Remove, Workspace};
+use onetag_store::tree::MergedTree;
+
+use super::definition::{definition_key, selection_key};
+use super::{Session, StepError};
+use crate::context::path_filter;
+use crate::snapshot::{Artifact, Snapshot};
+
+/// See the module.
+pub(super) struct FileStep {
+    session: Arc<Session>,
+    definition: Digest,
+    selection: Digest,
+    file: FileOp,
+    inputs: usize,
+    name: String,
+}
+
+/// The result of an action: finished, or still being changed.
+enum State {
+    Finished(Artifact),
+    Open { below: Arc<Snapshot>, workspace: Box<Workspace> },
+}
+
+impl FileStep {
+    pub(super) fn new(session: Arc<Session>, op: &llb::Op, file: &FileOp, name: String) -> Self {
+        Self {
+            session,
+            definition: definition_key(op),
+            selection: selection_key(op),
+            file: file.clone(),
+            inputs: op.inputs.len(),
+            name,
+        }
+    }
+
+    /// How an input is used: whether only as the source of copies.
+    fn is_content(&self, index: usize) -> bool {
+        let mut is_source = false;
+        for action in &self.file.actions {
+            let is_owner = owners(action).any(|input| input == Some(index));
+            if action.input == Some(index) || is_owner {
+                return false;
+            }
+            is_source |= action.secondary_input == Some(index);
+        }
+        is_source
+    }
+
+    fn copies_from(&self, index: usize) -> impl Iterator<Item = &CopyAction> {
+        self.file.actions.iter().filter_map(move |action| match &action.kind {
+            FileActionKind::Copy(copy) if action.secondary_input == Some(index) => Some(copy.as_ref()),
+            _ => None,
+        })
+    }
+}
+
+/// The inputs in which names of owners are looked up.
+fn owners(action: &FileAction) -> impl Iterator<Item = Option<usize>> {
+    let owner = owner_of(action);
+    let names = owner.into_iter().flat_map(|owner| [owner.user.as_ref(), owner.group.as_ref()]).flatten();
+    names.filter_map(|owner| match owner {
+        llb::Owner::Name { input, .. } => Some(*input),
+        llb::Owner::Id(_) => None,
+    })
+}
+
+fn owner_of(action: &FileAction) -> Option<&llb::Chown> {
+    match &action.kind {
+        FileActionKind::Copy(copy) => copy.owner.as_ref(),
+        FileActionKind::Mkfile(file) => file.owner.as_ref(),
+        FileActionKind::Mkdir(folder) => folder.owner.as_ref(),
+        FileActionKind::Symlink(link) => link.owner.as_ref(),
+        FileActionKind::Rm(_) => None,
+    }
+}
+
+impl Op<Artifact> for FileStep {
+    fn kind(&self) -> Kind {
+        Kind::Step(self.definition.clone())
+    }
+
+    fn selection(&self) -> Option<Digest> {
+        Some(self.selection.clone())
+    }
+
+    fn class(&self) -> Class {
+        Class::Light
+    }
+
+    fn content_inputs(&self) -> Vec<usize> {
+        (0..self.inputs).filter(|&index| self.is_content(index)).collect()
+    }
+
+    fn content_key(
+        &self,
+        index: usize,
+        input: &Artifact,
+        context: &ExecContext<'_>,
+    ) -> Result<Option<Digest>, OpError> {
+        let tree = self.session.tree(input, context)?;
+        let digests: Result<Vec<Digest>, StepError> =
+            self.copies_from(index).map(|copy| self.session.content_of_copy(&tree, copy)).collect();
+        Ok(Some(super::content::combine(&digests?)))
+    }
+
+    fn execute(&self, inputs: &[Artifact], context: &ExecContext<'_>) -> Result<Vec<Artifact>, OpError> {
+        let run = Run { step: self, inputs, context, states: HashMap::new() };
+        Ok(run.finish()?)
+    }
+}
+
+/// One execution.
+struct Run<'a> {
+    step: &'a FileStep,
+    inputs: &'a [Artifact],
+    context: &'a ExecContext<'a>,
+    states: HashMap<usize, State>,
+}
+
+impl Run<'_> {
+    fn finish(mut self) -> Result<Vec<Artifact>, StepError> {
+        let actions = &self.step.file.actions;
+        for (position, action) in actions.iter().enumerate() {
+            let state = self.act(position, action)?;
+            self.states.insert(self.inputs.len() + position, state);
+        }
+        let count = actions.iter().filter_map(|action| action.output).max().map_or(0, |last| last + 1);
+        let mut results = vec![Artifact::Snapshot(Arc::default()); count];
+        for (position, action) in actions.iter().enumerate() {
+            if let Some(output) = action.output {
+                results[output] = self.artifact(self.inputs.len() + position)?;
+            }
+        }
+        Ok(results)
+    }
+
+    /// The finished result at a position.
+    fn artifact(&mut self, position: usize) -> Result<Artifact, StepError> {
+        if let Some(input) = self.inputs.get(position) {
+            return Ok(input.clone());
+        }
+        let state = self.states.remove(&position).ok_or(StepError::Input { index: position, operation: "file" })?;
+        let artifact = match state {
+            State::Finished(artifact) => artifact,
+            State::Open { below, workspace } => {
+                self.step.session.finish_layer(&below, workspace.commit()?, &self.step.name)?
+            }
+        };
+        self.states.insert(position, State::Finished(artifact.clone()));
+        Ok(artifact)
+    }
+
+    /// Whether anything but the action after it needs the result of an action.
+    fn is_needed_later(&self, position: usize, after: usize) -> bool {
+        let actions = &self.step.file.actions;
+        let is_output = actions[position - self.inputs.len()].output.is_some();
+        let uses = |action: &FileAction| {
+            action.input == Some(position)
+                || action.secondary_input == Some(position)
+                || owners(action).any(|input| input == Some(position))
+        };
+        is_output || actions.iter().skip(after + 1).any(uses)
+    }
+
+    /// Something that can be changed, beginning with the result at `input`.
+    fn open(&mut self, input: Option<usize>, action: usize) -> Result<(Arc<Snapshot>, Box<Workspace>), StepError> {
+        let below = match input {
+            None => Arc::default(),
+            Some(input) => {
+                if input >= self.inputs.len()
+                    && !self.is_needed_later(input, action)
+                    && let Some(State::Open { below, workspace }) = self.states.remove(&input)
+                {
+                    return Ok((below, workspace));
+                }
+                let artifact = self.artifact(input)?;
+                self.step.session.snapshot(&artifact)?
+            }
+        };
+        let stack = self.step.session.stack(&below, self.context)?;
+        let workspace = self.step.session.store.workspace(&stack)?;
+        Ok((below, Box::new(workspace)))
+    }
+
+    /// The files of the result at `position`.
+    fn tree(&self, position: Option<usize>) -> Result<MergedTree, StepError> {
+        let session = &self.step.session;
+        let Some(position) = position else {
+            return session.tree(&Artifact::Snapshot(Arc::default()), self.context);
+        };
+        if let Some(input) = self.inputs.get(position) {
+            return session.tree(input, self.context);
+        }
+        match self.states.get(&position) {
+            Some(State::Finished(artifact)) => session.tree(artifact, self.context),
+            Some(State::Open { workspace, .. }) => Ok(workspace.tree().clone()),
+            None => Err(StepError::Input { index: position, operation: "file" }),
+        }
+    }
+
+    fn act(&mut self, position: usize, action: &FileAction) -> Result<State, StepError> {
+        let owner = self.owner(action)?;
+        // Read before it is opened for changing: a copy within one result reads what was there before.
+        let source = match &action.kind {
+            FileActionKind::Copy(_) => Some(self.tree(action.secondary_input)?),
+            _ => None,
+        };
+        let (below, mut workspace) = self.open(action.input, position)?;
+        match &action.kind {
+            FileActionKind::Mkdir(folder) => {
+                let request = MakeDirectory {
+                    mode: folder.mode,
+                    parents: folder.make_parents,
+                    owner,
+                    mtime: time(folder.timestamp),
+                };
+                workspace.make_directory(Path::new(&folder.path), &request)?;
+            }
+            FileActionKind::Mkfile(file) => {
+                let request = MakeFile { mode: file.mode, owner, mtime: time(file.timestamp) };
+                workspace.make_file(Path::new(&file.path), &file.data, &request)?;
+            }
+            FileActionKind::Symlink(link) => {
+                workspace.make_symlink(Path::new(&link.target), Path::new(&link.path), owner, time(link.timestamp))?;
+            }
+            FileActionKind::Rm(rm) => {
+                let request = Remove { wildcard: rm.allow_wildcard, allow_not_found: rm.allow_not_found };
+                workspace.remove(Path::new(&rm.path), &request)?;
+            }
+            FileActionKind::Copy(copy) => {
+                if let Some(source) = &source {
+                    workspace.copy(source, &copy_request(copy, owner)?)?;
+                }
+            }
+        }
+        Ok(State::Open { below, workspace })
+    }
+
+    /// The ids that an action's files get. A name that is not there is root's, as in BuildKit.
+    fn owner(&self, action: &FileAction) -> Result<Option<(u32, u32)>, StepError> {
+        let Some(chown) = owner_of(action) else { return Ok(None) };
+        let mut ids = (0, 0);
+        match &chown.user {
+            Some(llb::Owner::Id(id)) => ids = (*id, *id),
+            Some(llb::Owner::Name { name, input }) => {
+                let passwd = super::content::read_small(&self.tree(*input)?, "/etc/passwd")?;
+                ids = super::owners::user(&passwd, name).unwrap_or(ids);
+            }
+            None => {}
+        }
+        match &chown.group {
+            Some(llb::Owner::Id(id)) => ids.1 = *id,
+            Some(llb::Owner::Name { name, input }) => {
+                let group = super::content::read_small(&self.tree(*input)?, "/etc/group")?;
+                ids.1 = super::owners::group(&group, name).unwrap_or(ids.1);
+            }
+            None => {}
+        }
+        Ok(Some(ids))
+    }
+}
+
+/// Nanoseconds since 1970 as seconds and nanoseconds.
+fn time(timestamp: Option<i64>) -> Option<(i64, u32)> {
+    const BILLION: i64 = 1_000_000_000;
+    timestamp.map(|time| (time.div_euclid(BILLION), u32::try_from(time.rem_euclid(BILLION)).unwrap_or_default()))
+}
+
+fn copy_request(copy: &CopyAction, owner: Option<(u32, u32)>) -> Result<CopyRequest, StepError> {
+    let mode: Option<ModeChange> = match &copy.mode {
+        CopyMode::Keep => None,
+        CopyMode::Octal(mode) => {
+            let mode = *mode;
+            Some(Arc::new(move |_, _| mode))
+        }
+        CopyMode::Symbolic(text) => {
+            let mode = Mode::parse(text).map_err(StepError::Mode)?;
+            Some(Arc::new(move |old, is_directory| mode.apply(old, is_directory)))
+        }
+    };
+    let parent_mode = match &copy.mode {
+        CopyMode::Octal(mode) => Some(*mode),
+        CopyMode::Keep | CopyMode::Symbolic(_) => None,
+    };
+    Ok(CopyRequest {
+        source: copy.source.clone().into(),
+        destination: copy.destination.clone().into(),
+        wildcard: copy.allow_wildcard,
+        allow_empty_wildcard: copy.allow_empty_wildcard,
+        follow_symlinks: copy.follow_symlink,
+        copy_directory_contents: copy.dir_copy_contents,
+        create_destination: copy.create_dest_path,
+        unpack_archives: copy.attempt_unpack,
+        replace_existing: copy.always_replace_existing_dest_paths,
+        owner,
+        mode,
+        mtime: time(copy.timestamp),
+        parent_mode,
+        filter: path_filter(&copy.exclude_patterns, &copy.include_patterns)?,
+    })
+}

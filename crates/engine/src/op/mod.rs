@@ -1,0 +1,147 @@
+//! The operations of the build graph over store, registry and sandbox.
+
+mod content;
+mod definition;
+mod error;
+mod exec;
+mod file;
+mod git;
+mod http;
+mod image;
+mod layered;
+mod local;
+mod mounts;
+mod owners;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use onetag_llb::{self as llb, OpKind, SourceOp, Vertex};
+use onetag_oci::Platform;
+use onetag_sandbox::{NetworkMode, Sandbox};
+use onetag_solver::{ExecContext, Op, OpError, Worker};
+use onetag_store::{Stack, Store};
+
+pub use error::StepError;
+
+use crate::Engine;
+use crate::catalog::Catalog;
+use crate::layers::Layers;
+use crate::snapshot::{Artifact, Layer, Snapshot};
+
+/// What the operations of one build share.
+pub(crate) struct Session {
+    pub(crate) engine: Engine,
+    pub(crate) store: Store,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) layers: Arc<Layers>,
+    pub(crate) sandbox: Sandbox,
+    /// The machine's own platform; steps of others count as emulated.
+    pub(crate) native: Platform,
+    /// Folders by the names of local sources.
+    pub(crate) contexts: BTreeMap<String, PathBuf>,
+    /// Contents by the names of secrets.
+    pub(crate) secrets: BTreeMap<String, Vec<u8>>,
+    /// Sockets of SSH agents by their names.
+    pub(crate) ssh: BTreeMap<String, PathBuf>,
+    /// What the network of steps is unless they say otherwise.
+    pub(crate) network: NetworkMode,
+    /// Whether steps may ask for more privileges, and for the host's network.
+    pub(crate) entitlements: Entitlements,
+}
+
+/// What steps may ask for beyond the usual (`--allow`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entitlements {
+    /// `security.insecure`
+    pub insecure: bool,
+    /// `network.host`
+    pub network_host: bool,
+}
+
+impl Session {
+    /// The folders of a snapshot; fetching is shown as parts of the running vertex.
+    fn stack(&self, snapshot: &Snapshot, context: &ExecContext<'_>) -> Result<Arc<Stack>, StepError> {
+        Ok(self.layers.stack(snapshot, &|descriptor| context.transfer(descriptor))?)
+    }
+
+    /// The snapshot of an artifact; a folder of the host has to become a layer first.
+    fn snapshot(&self, artifact: &Artifact) -> Result<Arc<Snapshot>, StepError> {
+        match artifact {
+            Artifact::Snapshot(snapshot) => Ok(Arc::clone(snapshot)),
+            Artifact::Local(local) => self.materialize(local),
+        }
+    }
+}
+
+/// The operation of a source, by the scheme of its identifier.
+fn source_op(session: Arc<Session>, source: &SourceOp, op: &llb::Op) -> Result<Box<dyn Op<Artifact>>, OpError> {
+    let (scheme, rest) = source.identifier.split_once("://").unwrap_or((source.identifier.as_str(), ""));
+    Ok(match scheme {
+        "docker-image" => Box::new(image::ImageSource::new(session, rest, op)?),
+        "local" => Box::new(local::LocalSource::new(session, rest, source)?),
+        "http" | "https" => Box::new(http::HttpSource::new(session, source)?),
+        "git" => Box::new(git::GitSource::new(session, source).map_err(StepError::from)?),
+        _ => return Err(StepError::UnknownSource { identifier: source.identifier.clone() }.into()),
+    })
+}
+
+/// Shows the fetching of a blob as a part of a vertex.
+trait Transfer {
+    fn transfer(&self, descriptor: &onetag_oci::Descriptor);
+}
+
+impl Transfer for ExecContext<'_> {
+    fn transfer(&self, descriptor: &onetag_oci::Descriptor) {
+        let now = SystemTime::now();
+        self.status(onetag_solver::Status {
+            id: descriptor.digest.to_string(),
+            current: 0,
+            total: descriptor.size,
+            started: now,
+            completed: None,
+        });
+    }
+}
+
+/// Makes the operations of a build.
+pub(crate) struct BuildWorker {
+    pub(crate) session: Arc<Session>,
+}
+
+impl Worker for BuildWorker {
+    type Vertex = Vertex;
+    type Result = Artifact;
+
+    fn op(&self, vertex: &Vertex) -> Result<Box<dyn Op<Artifact>>, OpError> {
+        let session = Arc::clone(&self.session);
+        let name = vertex.name();
+        let op = &vertex.op;
+        Ok(match &op.kind {
+            OpKind::Source(source) => return source_op(session, source, op),
+            OpKind::File(file) => Box::new(file::FileStep::new(session, op, file, name)),
+            OpKind::Exec(exec) => Box::new(exec::ExecStep::new(session, op, exec, name)),
+            OpKind::Merge(merge) => Box::new(layered::MergeStep::new(op, merge)),
+            OpKind::Diff(diff) => Box::new(layered::DiffStep::new(op, diff)),
+            OpKind::Build(_) => return Err(StepError::Unsupported("a nested build").into()),
+        })
+    }
+
+    fn load(&self, name: &str) -> Option<Artifact> {
+        let snapshot: Snapshot = serde_json::from_str(name).ok()?;
+        let is_there = |layer: &Layer| match layer {
+            Layer::Step(_) => self.session.store.has_layer(&layer.id()),
+            Layer::Image(_) => true,
+        };
+        snapshot.layers.iter().all(is_there).then(|| Artifact::Snapshot(Arc::new(snapshot)))
+    }
+
+    fn save(&self, result: &Artifact) -> Option<String> {
+        match result {
+            Artifact::Snapshot(snapshot) => serde_json::to_string(snapshot.as_ref()).ok(),
+            Artifact::Local(_) => None,
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What a step sees beside its root file system: binds, caches, secrets, agents, memory.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use onetag_llb::{CacheMount, CacheSharing, Mount, MountKind, SecretMount, SshMount};
+use onetag_oci::Digest;
+use onetag_sandbox::{self as sandbox, RootFs};
+use onetag_solver::ExecContext;
+use onetag_store::Upper;
+use rustix::fs::FlockOperation;
+
+use super::{Session, StepError};
+use crate::snapshot::{Artifact, Snapshot};
+
+/// How many folders of one private cache are tried.
+const PRIVATE_FOLDERS: usize = 256;
+
+/// What has to stay until a process has ended.
+pub(super) enum Held {
+    /// Changes that are thrown away.
+    Upper(#[allow(dead_code, reason = "dropping it is what counts")] Upper),
+    /// The lock of a cache's folder.
+    Lock(#[allow(dead_code, reason = "dropping it is what counts")] File),
+}
+
+/// A mount of a tree.
+pub(super) fn bind(mount: &Mount, source: RootFs) -> sandbox::Mount {
+    let subpath = (!mount.selector.is_empty() && mount.selector != "/").then(|| mount.selector.clone());
+    let kind = sandbox::MountKind::Bind { source, subpath, read_only: mount.readonly, recursive: false };
+    sandbox::Mount { target: mount.target.clone(), kind }
+}
+
+/// Readies a mount; `None` where an optional one has nothing to show.
+pub(super) fn prepare_mount(
+    session: &Session,
+    mount: &Mount,
+    artifact: Option<&Artifact>,
+    context: &ExecContext<'_>,
+    held: &mut Vec<Held>,
+) -> Result<Option<sandbox::Mount>, StepError> {
+    let kind = match &mount.kind {
+        MountKind::Bind => {
+            let source = bind_source(session, mount, artifact, context, held)?;
+            return Ok(Some(bind(mount, source)));
+        }
+        MountKind::Cache(cache) => {
+            let folder = cache_folder(session, cache, artifact, context, held)?;
+            return Ok(Some(bind(mount, RootFs::Directory(folder))));
+        }
+        MountKind::Tmpfs { size } => {
+            let size_bytes = u64::try_from(*size).ok().filter(|&size| size > 0);
+            sandbox::MountKind::Tmpfs { size_bytes, mode: 0o1777 }
+        }
+        MountKind::Secret(secret) => match secret_file(session, secret)? {
+            Some(kind) => kind,
+            None => return Ok(None),
+        },
+        MountKind::Ssh(ssh) => match ssh_socket(session, ssh)? {
+            Some(kind) => kind,
+            None => return Ok(None),
+        },
+    };
+    Ok(Some(sandbox::Mount { target: mount.target.clone(), kind }))
+}
+
+fn bind_source(
+    session: &Session,
+    mount: &Mount,
+    artifact: Option<&Artifact>,
+    context: &ExecContext<'_>,
+    held: &mut Vec<Held>,
+) -> Result<RootFs, StepError> {
+    let snapshot = match artifact {
+        Some(artifact) => session.snapshot(artifact)?,
+        None => std::sync::Arc::default(),
+    };
+    let stack = session.stack(&snapshot, context)?;
+    if mount.readonly {
+        return Ok(RootFs::Layers { lowers: stack.lowers.clone() });
+    }
+    let upper = session.store.new_upper(&stack)?;
+    let source =
+        RootFs::Overlay { lowers: stack.lowers.clone(), upper: upper.upper(), work: upper.work(), volatile: true };
+    held.push(Held::Upper(upper));
+    Ok(source)
+}
+
+fn secret_file(session: &Session, secret: &SecretMount) -> Result<Option<sandbox::MountKind>, StepError> {
+    match session.secrets.get(&secret.id) {
+        Some(content) => Ok(Some(sandbox::MountKind::File {
+            content: content.clone(),
+            mode: secret.mode,
+            user: secret.uid,
+            group: secret.gid,
+            read_only: true,
+        })),
+        None if secret.optional => Ok(None),
+        None => Err(StepError::SecretNotFound { id: secret.id.clone() }),
+    }
+}
+
+fn ssh_socket(session: &Session, ssh: &SshMount) -> Result<Option<sandbox::MountKind>, StepError> {
+    let id = if ssh.id.is_empty() { "default" } else { &ssh.id };
+    match session.ssh.get(id) {
+        Some(path) => Ok(Some(sandbox::MountKind::Bind {
+            source: RootFs::Directory(path.clone()),
+            subpath: None,
+            read_only: false,
+            recursive: false,
+        })),
+        None if ssh.optional => Ok(None),
+        None => Err(StepError::SshNotFound { id: id.to_owned() }),
+    }
+}
+
+/// The folder of a cache, made from the mount's input when it is new, locked as its sharing demands.
+fn cache_folder(
+    session: &Session,
+    cache: &CacheMount,
+    artifact: Option<&Artifact>,
+    context: &ExecContext<'_>,
+    held: &mut Vec<Held>,
+) -> Result<PathBuf, StepError> {
+    let snapshot = match artifact {
+        Some(artifact) => session.snapshot(artifact)?,
+        None => std::sync::Arc::default(),
+    };
+    let key = format!("onetag.cache-mount.1\0{}\0{}", cache.id, content_name(&snapshot, artifact, session, context)?);
+    let name = Digest::sha256(key.as_bytes()).encoded().to_owned();
+    let root = session.cache_mounts().join(name);
+    let (number, lock) = match cache.sharing {
+        CacheSharing::Shared => (0, lock(&root, 0, FlockOperation::LockShared)?),
+        CacheSharing::Locked => (0, lock(&root, 0, FlockOperation::LockExclusive)?),
+        CacheSharing::Private => private(&root)?,
+    };
+    held.push(Held::Lock(lock));
+    let folder = root.join(number.to_string());
+    session.fill_cache_folder(&folder, &snapshot, context)?;
+    Ok(folder)
+}
+
+/// What of its input distinguishes a cache: the content that a new folder begins with.
+fn content_name(
+    snapshot: &Snapshot,
+    artifact: Option<&Artifact>,
+    session: &Session,
+    context: &ExecContext<'_>,
+) -> Result<String, StepError> {
+    match artifact {
+        Some(artifact) if !snapshot.layers.is_empty() => {
+            Ok(session.content_of_paths(artifact, &[""], context)?.to_string())
+        }
+        _ => Ok(String::new()),
+    }
+}
+
+fn io(action: &str, path: &Path) -> impl FnOnce(std::io::Error) -> StepError {
+    let action = format!("{action} {}", path.display());
+    move |source| StepError::Io { action, source }
+}
+
+fn lock(root: &Path, number: usize, operation: FlockOperation) -> Result<File, StepError> {
+    let path = root.join(format!("{number}.lock"));
+    std::fs::create_dir_all(root).map_err(io("make folder", root))?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io("open", &path))?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(file.as_fd(), operation))
+        .map_err(|errno| io("lock", &path)(errno.into()))?;
+    Ok(file)
+}
+
+/// The first folder that nobody uses.
+fn private(root: &Path) -> Result<(usize, File), StepError> {
+    for number in 0..PRIVATE_FOLDERS {
+        match lock(root, number, FlockOperation::NonBlockingLockExclusive) {
+            Ok(file) => return Ok((number, file)),
+            Err(StepError::Io { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(StepError::Unsupported("so many steps at once with one private cache"))
+}
