@@ -28,6 +28,8 @@ pub enum Resource {
     Layer(DiffId),
     /// The result of a build step.
     Step(StepId),
+    /// What a stack needs beyond its layers, by its name in `chains/`.
+    Chain(String),
 }
 
 impl std::fmt::Display for Resource {
@@ -36,6 +38,7 @@ impl std::fmt::Display for Resource {
             Resource::Blob(digest) => write!(formatter, "blob {digest}"),
             Resource::Layer(diff_id) => write!(formatter, "layer {diff_id}"),
             Resource::Step(step) => write!(formatter, "step {step}"),
+            Resource::Chain(name) => write!(formatter, "chain {name}"),
         }
     }
 }
@@ -49,6 +52,7 @@ impl std::str::FromStr for Resource {
             "blob" => name.parse().map(Resource::Blob).map_err(drop),
             "layer" => name.parse().map(|digest| Resource::Layer(DiffId(digest))).map_err(drop),
             "step" => StepId::parse(name).map(Resource::Step).ok_or(()),
+            "chain" => Ok(Resource::Chain(name.to_owned())),
             _ => Err(()),
         }
     }

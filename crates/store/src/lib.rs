@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod blobs;
+mod collect;
 mod database;
 mod error;
 mod export;
@@ -35,6 +36,7 @@ pub mod layer;
 pub mod tree;
 
 pub use blobs::{BlobWriter, GrowingBlob, GrowingReader};
+pub use collect::{PruneOptions, PruneReport, Usage, UsageKind};
 pub use database::{Database, Record, RecordStorage};
 pub use error::{Error, Result};
 pub use export::{ExportedLayer, LayerOptions};

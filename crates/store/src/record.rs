@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{At, Error, Result};
 use crate::layer::Applied;
+use crate::steps::LayerId;
 use crate::store::Store;
 
 /// The record's form; another one is not believed.
@@ -21,21 +22,27 @@ pub(crate) struct TreeRecord {
     /// What the tree was unpacked with.
     #[serde(default)]
     pub applied: Applied,
-    /// Bytes on disk, where counted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk_bytes: Option<u64>,
+    /// The layers that a chain was made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    layers: Vec<LayerId>,
 }
 
 impl TreeRecord {
     /// The record of a tree that this boot wrote and nothing synced.
     pub fn unsynced(store: &Store) -> TreeRecord {
         let boot = Some(store.boot_id().to_owned());
-        TreeRecord { version: VERSION, boot, applied: Applied::default(), disk_bytes: None }
+        TreeRecord { version: VERSION, boot, applied: Applied::default(), layers: Vec::new() }
     }
 
     /// The same record with what the tree was unpacked with.
     pub fn with_applied(mut self, applied: Applied) -> TreeRecord {
         self.applied = applied;
+        self
+    }
+
+    /// The same record with the layers that a chain was made of.
+    pub fn with_layers(mut self, layers: &[&LayerId]) -> TreeRecord {
+        self.layers = layers.iter().map(|&layer| layer.clone()).collect();
         self
     }
 
@@ -60,6 +67,12 @@ pub(crate) fn read_valid(store: &Store, folder: &Path) -> Option<TreeRecord> {
     let record: TreeRecord = serde_json::from_slice(&content).ok()?;
     let survived = record.boot.as_deref().is_none_or(|boot| boot == store.boot_id());
     (record.version == VERSION && survived).then_some(record)
+}
+
+/// The layers that a chain was made of, or `None` where its record cannot be read.
+pub(crate) fn layers_of(folder: &Path) -> Option<Vec<LayerId>> {
+    let content = std::fs::read(folder.join("record.json")).ok()?;
+    Some(serde_json::from_slice::<TreeRecord>(&content).ok()?.layers)
 }
 
 /// Marks all trees as surviving after the file system was synced. `folders` hold trees with records.

@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use crate::error::{At, Error, Result};
 use crate::files;
 use crate::layer::UnresolvedLink;
+use crate::leases::Resource;
 use crate::materialize;
 use crate::record::{self, TreeRecord};
 use crate::steps::{LayerId, create_tree};
@@ -102,7 +103,7 @@ impl Store {
         };
         let (prefix, above) = members.split_at(highest + 1);
         let ids: Vec<&LayerId> = prefix.iter().map(|member| &member.id).collect();
-        let generated = self.chain(&chain_key("supply", &ids), |tree| supply(self, prefix, tree))?;
+        let generated = self.chain(&chain_key("supply", &ids), &ids, |tree| supply(self, prefix, tree))?;
         let mut lowers = trees(above);
         lowers.push(generated);
         lowers.extend(trees(prefix));
@@ -118,11 +119,10 @@ impl Store {
     /// Merges the lowest folders of a stack that is too high into one.
     fn flatten(&self, layers: &[LayerId], mut lowers: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
         let low = lowers.split_off(KEPT_WHEN_FLATTENED);
-        let mut key = layers.iter().collect::<Vec<_>>();
         // Generated folders follow from the layers, so layers and the cut name the result.
-        key.truncate(layers.len());
+        let key: Vec<&LayerId> = layers.iter().collect();
         let name = format!("flat-{}", low.len());
-        let flat = self.chain(&chain_key(&name, &key), |tree| {
+        let flat = self.chain(&chain_key(&name, &key), &key, |tree| {
             let merged = MergedTree::open(&low, self.ownership())?;
             materialize::materialize(&merged, tree, self.ownership())
         })?;
@@ -132,12 +132,13 @@ impl Store {
 
     /// A folder without anything, for stacks without layers.
     fn empty_tree(&self) -> Result<PathBuf> {
-        self.chain("empty", |_| Ok(()))
+        self.chain("empty", &[], |_| Ok(()))
     }
 
     /// A generated folder, made by `fill` unless it is there.
-    fn chain(&self, key: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    fn chain(&self, key: &str, layers: &[&LayerId], fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
         let path = self.chain_path(key);
+        self.hold(&Resource::Chain(path.file_name().unwrap_or_default().to_string_lossy().into_owned()))?;
         if record::read_valid(self, &path).is_some() {
             return Ok(path.join("tree"));
         }
@@ -152,7 +153,7 @@ impl Store {
         let tree = temporary.join("tree");
         let made = create_tree(&tree)
             .and_then(|_| fill(&tree))
-            .and_then(|()| TreeRecord::unsynced(self).write(&temporary))
+            .and_then(|()| TreeRecord::unsynced(self).with_layers(layers).write(&temporary))
             .and_then(|()| std::fs::rename(&temporary, &path).at("name", &path));
         if made.is_err() {
             // The first error is the one to tell; what stays is reclaimed by collection.

@@ -73,10 +73,6 @@ impl<'a> RawHeader<'a> {
         self.0[156]
     }
 
-    pub fn is_gnu(&self) -> bool {
-        &self.0[257..265] == b"ustar  \0"
-    }
-
     fn is_ustar(&self) -> bool {
         &self.0[257..263] == b"ustar\0"
     }

@@ -3,6 +3,7 @@
 mod archive;
 mod blobs;
 mod checksums;
+mod collection;
 mod copies;
 mod layers;
 mod mounted;
