@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, StatusCode, header};
@@ -154,6 +155,7 @@ impl Registry {
         };
         let mut body = request.into_body();
         if hyper::body::Body::size_hint(&body).lower() > MANIFEST_LIMIT_BYTES as u64 {
+            discard(&mut body, self.limits.stall).await;
             return Err(too_large());
         }
         let mut bytes = BytesMut::new();
@@ -166,6 +168,7 @@ impl Registry {
                 Some(Ok(frame)) => {
                     if let Some(data) = frame.data_ref() {
                         if bytes.len() + data.len() > MANIFEST_LIMIT_BYTES {
+                            discard(&mut body, self.limits.stall).await;
                             return Err(too_large());
                         }
                         bytes.extend_from_slice(data);
@@ -260,6 +263,17 @@ fn invalid(message: impl Into<String>) -> Failure {
 /// The answer to a client that sends nothing any more.
 pub(super) fn stalled() -> Failure {
     Failure::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::Unknown, "nothing arrived for too long")
+}
+
+/// Reads what is left of a body that is not wanted, up to a limit: a client that is still sending would not read the answer.
+pub(super) async fn discard(body: &mut Incoming, stall: Duration) {
+    let mut left: usize = 16 * 1024 * 1024;
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout(stall, body.frame()).await {
+        match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
 }
 
 /// Settles the type of a manifest: what it was sent as, else what it says, else what it looks like.

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use onetag_oci::{Algorithm, Digest, Digester};
 use tokio::task::JoinHandle;
 
-use super::manifests::stalled;
+use super::manifests::{discard, stalled};
 use super::registry::{Registry, blocking, header_text, internal, parameter, parameters, parse_digest, parse_name};
 use super::repository::{Repository, identity};
 use super::respond::{self, Answer, Failure};
@@ -180,6 +180,7 @@ impl Receiver {
             let Ok(data) = frame.into_data() else { continue };
             arrived += data.len() as u64;
             if arrived > allowed_bytes {
+                discard(&mut body, stall).await;
                 return Err(too_large());
             }
             self.batch_bytes += data.len();

@@ -3,4 +3,5 @@
 mod faults;
 mod round_trip;
 mod scripted;
+mod specification;
 mod support;
