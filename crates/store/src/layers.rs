@@ -10,7 +10,7 @@ use crate::error::{At, Error, Result};
 use crate::files;
 use crate::layer::{self, Applied, LayerError, TarReader, Whiteouts};
 use crate::leases::Resource;
-use crate::pipeline;
+use crate::pipeline::{self, Formats};
 use crate::record::{self, TreeRecord};
 use crate::steps::{create_tree, open_tree};
 use crate::store::Store;
@@ -88,7 +88,7 @@ impl Store {
         drop(create_tree(&tree)?);
         let target = open_tree(&tree)?;
         let limits = self.limits();
-        let unpacked = pipeline::decompress(content, diff_id.0.algorithm(), limits.ratio, |stream| {
+        let unpacked = pipeline::decompress(content, diff_id.0.algorithm(), Formats::Layer, limits.ratio, |stream| {
             let mut archive = TarReader::new(stream, limits.clone());
             let applied = layer::apply(&mut archive, target, self.ownership(), limits, Whiteouts::Overlay)?;
             archive.finish()?;

@@ -12,18 +12,28 @@ const PIECE: usize = 256 << 10;
 /// Pieces on their way at most.
 const PIECES: usize = 8;
 
+/// Which compressions are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Formats {
+    /// Those of images.
+    Layer,
+    /// Those of archives from anywhere.
+    Archive,
+}
+
 /// Decompresses `content` and lets `consume` read the result. Gives what `consume` gave and the digest of the whole
 /// uncompressed stream. `consume` MUST read to the end.
 pub(crate) fn decompress<R: Read + Send, T>(
     content: R,
     algorithm: Algorithm,
+    formats: Formats,
     ratio: u64,
     consume: impl FnOnce(&mut dyn Read) -> Result<T, LayerError>,
 ) -> Result<(T, Digest), LayerError> {
     let (sender, receiver) = sync_channel(PIECES);
     let (returned, empty) = sync_channel(PIECES + 2);
     std::thread::scope(|scope| {
-        let producer = scope.spawn(move || produce(content, algorithm, ratio, &sender, &empty));
+        let producer = scope.spawn(move || produce(content, algorithm, formats, ratio, &sender, &empty));
         let mut pieces = Pieces { receiver, returned, current: Vec::new(), position: 0 };
         let consumed = consume(&mut pieces);
         drop(pieces);
@@ -45,11 +55,15 @@ pub(crate) fn decompress<R: Read + Send, T>(
 fn produce<R: Read>(
     content: R,
     algorithm: Algorithm,
+    formats: Formats,
     ratio: u64,
     sender: &SyncSender<Vec<u8>>,
     empty: &Receiver<Vec<u8>>,
 ) -> Result<Option<Digest>, LayerError> {
-    let mut stream = Decompressor::new(content, ratio)?;
+    let mut stream = match formats {
+        Formats::Layer => Decompressor::new(content, ratio)?,
+        Formats::Archive => Decompressor::of_archive(content, ratio)?,
+    };
     let mut digester = Digester::new(algorithm);
     loop {
         let mut piece = empty.try_recv().unwrap_or_default();

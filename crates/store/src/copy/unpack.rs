@@ -48,7 +48,7 @@ impl Workspace {
         let target = open_tree(folder)?;
         let limits = self.store().limits();
         let failed = |source| CopyError::Unpack { path: path.to_owned(), source };
-        let stream = Decompressor::new(leaf.open()?, limits.ratio).map_err(failed)?;
+        let stream = Decompressor::of_archive(leaf.open()?, limits.ratio).map_err(failed)?;
         let mut archive = TarReader::new(stream, limits.clone());
         let applied =
             layer::apply(&mut archive, target, self.ownership(), limits, Whiteouts::Literal).map_err(failed)?;
@@ -67,7 +67,7 @@ fn is_archive(leaf: &Leaf) -> Result<bool> {
     // An unreadable file is an error of the copy, not a file that is no archive.
     let mut head = [0_u8; 6];
     std::os::unix::fs::FileExt::read_at(&file, &mut head, 0).at("read", leaf.path())?;
-    let Ok(stream) = Decompressor::new(file, u64::MAX) else { return Ok(false) };
+    let Ok(stream) = Decompressor::of_archive(file, u64::MAX) else { return Ok(false) };
     let mut archive = TarReader::new(stream, layer::Limits::default());
     Ok(matches!(archive.next_entry(), Ok(Some(_))))
 }

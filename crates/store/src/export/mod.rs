@@ -12,7 +12,7 @@ use crate::database::RecordStorage;
 use crate::error::{At, Error, Result};
 use crate::layer::{CompressionOptions, Compressor, LayerError, TarWriter};
 use crate::leases::Resource;
-use crate::pipeline;
+use crate::pipeline::{self, Formats};
 use crate::stack::Stack;
 use crate::steps::LayerId;
 use crate::store::Store;
@@ -99,9 +99,10 @@ impl Store {
         }
         let limits = self.limits();
         let mut archive = ArchiveWriter::new(self.blob_writer()?, *options);
-        let copied = pipeline::decompress(self.open_blob(blob)?, Algorithm::Sha256, limits.ratio, |stream| {
-            copy_stream(stream, &mut archive)
-        });
+        let copied =
+            pipeline::decompress(self.open_blob(blob)?, Algorithm::Sha256, Formats::Layer, limits.ratio, |stream| {
+                copy_stream(stream, &mut archive)
+            });
         copied.map_err(|source| Error::Unpack { blob: blob.clone(), source })?;
         let exported = archive.finish(self)?;
         self.remember(&key, &exported)?;
@@ -114,7 +115,7 @@ impl Store {
         let limits = self.limits();
         let mut writer = ArchiveWriter::new(self.blob_writer()?, *options);
         let mut entries = 0;
-        let imported = pipeline::decompress(archive, Algorithm::Sha256, limits.ratio, |stream| {
+        let imported = pipeline::decompress(archive, Algorithm::Sha256, Formats::Archive, limits.ratio, |stream| {
             let mut tee = Tee { stream, writer: &mut writer };
             let mut reader = crate::layer::TarReader::new(&mut tee, limits.clone());
             while let Some(header) = reader.next_entry()? {

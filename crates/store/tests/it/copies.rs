@@ -242,6 +242,21 @@ fn archives_are_unpacked_onto_the_destination() {
 }
 
 #[test]
+fn archives_of_every_usual_compression_are_unpacked() {
+    use std::io::Write;
+    let f = fixture();
+    let archive = Archive::new().file("bz-file", b"x").bytes();
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bzip2.write_all(&archive).unwrap();
+    std::fs::write(f.context.join("t.tbz"), bzip2.finish().unwrap()).unwrap();
+    std::fs::write(f.context.join("t.txz"), include_bytes!("one-file.tar.xz")).unwrap();
+    let archive = Archive::new().file("zst-file", b"x").bytes();
+    std::fs::write(f.context.join("t.tzst"), zstd::encode_all(&archive[..], 1).unwrap()).unwrap();
+    let add = CopyRequest { unpack_archives: true, ..request("/t.*", "/") };
+    assert_eq!(f.paths(&f.copy(&f.store.stack(&[]).unwrap(), &add).unwrap()), ["bz-file", "xz-file", "zst-file"]);
+}
+
+#[test]
 fn hard_links_stay_links() {
     let f = fixture();
     std::fs::hard_link(f.context.join("d/one"), f.context.join("d/three")).unwrap();
