@@ -7,12 +7,14 @@ mod config;
 mod evaluate;
 mod expansion;
 mod instructions;
+mod multi_platform;
 mod rules;
 mod sources;
 mod stages;
 mod static_checks;
 
 pub use config::{LintConfig, LintConfigError};
+pub use multi_platform::lint_platforms;
 pub use rules::*;
 
 use std::collections::BTreeMap;
@@ -31,10 +33,24 @@ pub trait BaseImages {
     /// The image does not exist, or cannot be asked for.
     fn config(&self, reference: &Reference, platform: &Platform) -> Result<ImageConfig, Box<dyn Error + Send + Sync>>;
 
+    /// For which platforms an image exists; None where that is not known.
+    fn platforms(&self, _reference: &Reference) -> Option<ImagePlatforms> {
+        None
+    }
+
     /// Whether a build context of that name stands for the stage or image.
     fn is_named_context(&self, _name: &str) -> bool {
         false
     }
+}
+
+/// For which platforms an image exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImagePlatforms {
+    /// It is an index with these.
+    Index(Vec<Platform>),
+    /// It is a single manifest, for this one as far as that is known.
+    Single(Option<Platform>),
 }
 
 /// What is checked besides the Dockerfile.

@@ -14,7 +14,7 @@ pub struct Rule {
 }
 
 macro_rules! rules {
-    ($($(#[$attribute:meta])* $constant:ident, $name:literal, $description:literal, $url:literal, $experimental:literal;)*) => {
+    ($(#[$list_attribute:meta])* $list:ident: $($(#[$attribute:meta])* $constant:ident, $name:literal, $description:literal, $url:literal, $experimental:literal;)*) => {
         $(
             $(#[$attribute])*
             #[doc = $description]
@@ -22,12 +22,14 @@ macro_rules! rules {
                 Rule { name: $name, description: $description, url: $url, experimental: $experimental };
         )*
 
-        /// All rules.
-        pub static RULES: &[&Rule] = &[$(&$constant),*];
+        $(#[$list_attribute])*
+        pub static $list: &[&Rule] = &[$(&$constant),*];
     };
 }
 
 rules! {
+    /// BuildKit's rules.
+    RULES:
     STAGE_NAME_CASING, "StageNameCasing",
         "Stage names should be lowercase",
         "https://docs.docker.com/go/dockerfile/rule/stage-name-casing/", false;
@@ -94,4 +96,24 @@ rules! {
     EXPOSE_INVALID_FORMAT, "ExposeInvalidFormat",
         "IP address and host-port mapping should not be used in EXPOSE instruction. This will become an error in a future release",
         "https://docs.docker.com/go/dockerfile/rule/expose-invalid-format/", false;
+}
+
+rules! {
+    /// Rules of our own, for work with several platforms.
+    PLATFORM_RULES:
+    BASE_LACKS_PLATFORM, "BaseLacksPlatform",
+        "A base image should exist for every platform that is built",
+        "docs/checks/base-lacks-platform.md", false;
+    CHILD_DIGEST_PINNED, "ChildDigestPinned",
+        "A base should be pinned to the digest of its index, not of one platform's manifest",
+        "docs/checks/child-digest-pinned.md", false;
+    LITERAL_ARCHITECTURE, "LiteralArchitecture",
+        "A download should be chosen by the target platform, not name an architecture",
+        "docs/checks/literal-architecture.md", false;
+    UNDECLARED_PLATFORM_ARG, "UndeclaredPlatformArg",
+        "A platform argument is only there after its ARG",
+        "docs/checks/undeclared-platform-arg.md", false;
+    EMULATED_BUILD_STAGE, "EmulatedBuildStage",
+        "A stage whose tools can build for any platform should run on the build platform",
+        "docs/checks/emulated-build-stage.md", false;
 }

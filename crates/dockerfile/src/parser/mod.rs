@@ -61,7 +61,8 @@ pub struct Word {
 impl Node {
     /// Where in the file a part of the joined line is.
     pub fn span(&self, start: usize, end: usize) -> Span {
-        Span { start: self.position(start, false), end: self.position(end.max(start), true) }
+        let first = self.position(start, false);
+        Span { start: first, end: if end > start { self.position(end, true) } else { first } }
     }
 
     /// Where in the file a word is.

@@ -37,6 +37,16 @@ fn a_line_may_have_64_kibibytes_with_its_end() {
 }
 
 #[test]
+fn the_span_of_nothing_is_empty_also_between_continuation_lines() {
+    for node in nodes("\0\0\\\n\\\n") {
+        for word in &node.args {
+            let span = node.word_span(word);
+            assert_eq!(span.start, span.end);
+        }
+    }
+}
+
+#[test]
 fn nested_onbuild_ends_somewhere() {
     let text = "ONBUILD ".repeat(5_000);
     assert_eq!(nodes(&text).len(), 1);

@@ -1,0 +1,11 @@
+//! Build graphs from outside.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use onetag_llb::Graph;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(graph) = Graph::from_definition(bytes) {
+        let _ = graph.to_definition();
+    }
+});
