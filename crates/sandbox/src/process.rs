@@ -106,7 +106,7 @@ impl Sandbox {
             NetworkMode::Shared(network) => join.push(network.namespace()),
         }
         if let Execution::Private(table) = &execution {
-            join.extend(table.user_namespace());
+            join.push(table.user_namespace());
         }
         let name = [CString::from(c"onetag-init")];
         debug_assert_eq!(name[0].as_bytes(), init::INIT_NAME.as_bytes());

@@ -1,7 +1,7 @@
 //! A binfmt_misc of our own, and the host's.
 //!
-//! An ordinary user's invocation has a user namespace already, and the table is mounted for it. Root's processes have none: an identity-mapped
-//! one is made for the table, and the processes that need emulation join it. The mount is held by a descriptor; with the last one it is gone.
+//! The table belongs to a user namespace that is made for it, with the same ids as ours: the processes that need emulation join it, and all
+//! others keep what the host has registered. The mount is held by a descriptor; with the last one it is gone.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -32,29 +32,20 @@ const CONTROL: i32 = 3;
 #[derive(Debug)]
 pub(crate) struct PrivateTable {
     mount: OwnedFd,
-    /// The namespace that processes join, when they are not in it anyway.
-    namespace: Option<OwnedFd>,
+    /// The namespace that processes join.
+    namespace: OwnedFd,
     registered: Mutex<BTreeSet<Machine>>,
 }
 
 impl PrivateTable {
     pub(crate) fn create(program: &OnceLock<OwnedFd>) -> Result<Self> {
-        let (mount, namespace) = if in_initial_namespace() {
-            let (mount, namespace) = create_with_namespace(program)?;
-            (mount, Some(namespace))
-        } else {
-            (
-                make("binfmt_misc", &[], MountAttrFlags::empty())
-                    .map_err(|errno| Error::setup("mount a private binfmt_misc", errno))?,
-                None,
-            )
-        };
+        let (mount, namespace) = create_with_namespace(program)?;
         Ok(Self { mount, namespace, registered: Mutex::default() })
     }
 
     /// The namespace that a process must join to have this table.
-    pub(crate) fn user_namespace(&self) -> Option<BorrowedFd<'_>> {
-        self.namespace.as_ref().map(AsFd::as_fd)
+    pub(crate) fn user_namespace(&self) -> BorrowedFd<'_> {
+        self.namespace.as_fd()
     }
 
     /// Registers an emulator, once a machine.
@@ -93,12 +84,6 @@ fn registration(machine: Machine, interpreter: &str) -> Result<String> {
     let fields =
         ["", &format!("onetag-{}", machine.qemu()), "M", "0", &escaped(magic), &escaped(mask), interpreter, "FPC"];
     Ok(fields.join(&separator.to_string()))
-}
-
-/// Whether this process is in the host's first user namespace, where a mount of binfmt_misc would be the host's own table.
-fn in_initial_namespace() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// Starts a process that makes an identity-mapped user namespace, mounts the table there and hands both over.

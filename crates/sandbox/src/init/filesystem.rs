@@ -37,19 +37,22 @@ pub(super) fn failed(action: impl Into<String>) -> impl FnOnce(Errno) -> Failure
 pub(super) fn build(plan: &Plan, content: &[u8]) -> Result<Built, Failure> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(failed("detach from the host's mounts"))?;
+    let host =
+        crate::mounting::open_path(Path::new("/")).map_err(|error| Failure::setup("open the host's root", &error))?;
+    // Over the host's root: absolute paths start below it, so it hides nothing and still is attached, as copies of its mounts ask for.
+    let mut builder = Builder { stubs: Stubs::default(), scratch: scratch(host.as_fd())?, files: 0 };
+    let sources = plan.mounts.iter().map(|mount| builder.source(mount, content)).collect::<Result<Vec<_>, _>>()?;
+    let extra = mount_points(plan, &sources)?;
     let place = outside_place(&plan.rootfs).map_err(|error| Failure::setup("open the root file system", &error))?;
-    let extra = mount_points(plan)?;
     let tree = open_root(&plan.rootfs, extra.as_deref(), true)?;
-    // What is attached here hides the folder by name, so the tree's own folders are open by now.
-    let mut builder = Builder { stubs: Stubs::default(), scratch: scratch(place.as_fd())?, files: 0 };
     attach(tree.as_fd(), place.as_fd()).map_err(failed("attach the root file system"))?;
     let root = tree.as_fd();
 
     let proc = builder.standard(root, "proc", mount_proc)?;
     let sys = builder.standard(root, "sys", || mount_sys(plan))?;
     let terminal = devices::build(&mut builder, root, plan)?;
-    for mount in &plan.mounts {
-        builder.planned(root, mount, content)?;
+    for (mount, source) in plan.mounts.iter().zip(&sources) {
+        builder.attach_at(root, source, &mount.target)?;
     }
     builder.generated(root, "/etc/hosts", slice(content, plan.hosts)?)?;
     builder.generated(root, "/etc/resolv.conf", slice(content, plan.resolv_conf)?)?;
@@ -65,12 +68,13 @@ pub(super) fn build(plan: &Plan, content: &[u8]) -> Result<Built, Failure> {
         sys::mount_attributes(root, MountAttributes::READ_ONLY, false)
             .map_err(|error| Failure::setup("make the root file system read-only", &error))?;
     }
+    unmount("/", UnmountFlags::DETACH).map_err(failed("let go of the files in memory"))?;
     move_into(root)?;
     let (terminal, terminal_control) = terminal.map_or((None, None), |(inner, outer)| (Some(inner), Some(outer)));
     Ok(Built { terminal, terminal_control, stubs: builder.stubs })
 }
 
-/// A small file system in memory for generated files, attached where the root will cover it.
+/// A small file system in memory for generated files and masks.
 fn scratch(place: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let tree = make("tmpfs", &[FsOption::Text("mode", "755")], attributes).map_err(failed("mount a tmpfs"))?;
@@ -81,7 +85,7 @@ fn scratch(place: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
 
 /// A layer below all others that has every mount point: so mounting changes nothing that is kept. Only for overlays with an upper: it lies
 /// in their work folder and goes with that.
-fn mount_points(plan: &Plan) -> Result<Option<PathBuf>, Failure> {
+fn mount_points(plan: &Plan, sources: &[OwnedFd]) -> Result<Option<PathBuf>, Failure> {
     let RootFs::Overlay { work, .. } = &plan.rootfs else { return Ok(None) };
     let base = work.join("mount-points");
     let failed =
@@ -99,14 +103,14 @@ fn mount_points(plan: &Plan) -> Result<Option<PathBuf>, Failure> {
         let path = base.join(file);
         std::fs::File::create(&path).map_err(|error| failed(&path, &error))?;
     }
-    for mount in &plan.mounts {
+    for (mount, source) in plan.mounts.iter().zip(sources) {
         let parts: Vec<&str> = mount.target.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
         if parts.contains(&"..") || parts.first().is_none_or(|first| ["proc", "sys", "dev"].contains(first)) {
             continue;
         }
         let path = base.join(parts.join("/"));
         // What cannot be made here is made in the tree itself.
-        if is_folder(&mount.kind) {
+        if is_folder(source).unwrap_or(true) {
             let _ = std::fs::create_dir_all(&path);
         } else if let Some(parent) = path.parent() {
             let _ = std::fs::create_dir_all(parent).and_then(|()| std::fs::File::create(&path));
@@ -116,22 +120,9 @@ fn mount_points(plan: &Plan) -> Result<Option<PathBuf>, Failure> {
     Ok(Some(base))
 }
 
-/// Whether a mount wants a folder; a bind's source is looked at.
-fn is_folder(kind: &PlannedKind) -> bool {
-    match kind {
-        PlannedKind::Tmpfs { .. } => true,
-        PlannedKind::File { .. } => false,
-        PlannedKind::Bind { source: RootFs::Directory(path), subpath: None, .. } => path.is_dir(),
-        PlannedKind::Bind { source: RootFs::Directory(path), subpath: Some(subpath), .. } => {
-            let source = crate::mounting::open_path(path);
-            source.is_ok_and(|root| {
-                open_in_root(root.as_fd(), Path::new(subpath), OFlags::PATH | OFlags::DIRECTORY).is_ok()
-            })
-        }
-        // Looked at when the layers are merged.
-        PlannedKind::Bind { subpath: None, .. } => true,
-        PlannedKind::Bind { .. } => false,
-    }
+/// Whether a tree's root is a folder.
+fn is_folder(tree: &OwnedFd) -> rustix::io::Result<bool> {
+    Ok(FileType::from_raw_mode(fstat(tree.as_fd())?.st_mode) == FileType::Directory)
 }
 
 fn mount_proc() -> Result<OwnedFd, Failure> {
@@ -219,11 +210,19 @@ impl Builder {
 
     /// Attaches a tree to a path of the specification's, which may lead through symbolic links inside the root.
     fn attach_at(&mut self, root: BorrowedFd<'_>, tree: &OwnedFd, target: &str) -> Result<(), Failure> {
-        let stat = fstat(tree.as_fd()).map_err(failed(format!("look at the source of the mount {target}")))?;
-        let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        let place =
-            self.stubs.open_or_make(root, target, folder).map_err(failed(format!("make the mount point {target}")))?;
-        attach(tree.as_fd(), place.as_fd()).map_err(failed(format!("mount {target}")))
+        let folder = is_folder(tree).map_err(failed(format!("look at the source of the mount {target}")))?;
+        let mut attempts = 0;
+        loop {
+            let place = self
+                .stubs
+                .open_or_make(root, target, folder)
+                .map_err(failed(format!("make the mount point {target}")))?;
+            match attach(tree.as_fd(), place.as_fd()) {
+                // Another container on the same folder has just removed its mount point, which was ours too.
+                Err(Errno::NOENT) if attempts < 100 => attempts += 1,
+                result => return result.map_err(failed(format!("mount {target}"))),
+            }
+        }
     }
 
     fn generated(&mut self, root: BorrowedFd<'_>, target: &str, content: &[u8]) -> Result<(), Failure> {
@@ -231,10 +230,11 @@ impl Builder {
         self.attach_at(root, &tree, target)
     }
 
-    fn planned(&mut self, root: BorrowedFd<'_>, mount: &PlannedMount, content: &[u8]) -> Result<(), Failure> {
-        let tree = match &mount.kind {
+    /// What a mount of the specification's puts in place, still detached.
+    fn source(&mut self, mount: &PlannedMount, content: &[u8]) -> Result<OwnedFd, Failure> {
+        match &mount.kind {
             PlannedKind::File { content: range, mode, user, group, read_only } => {
-                self.file(slice(content, *range)?, *mode, (*user, *group), *read_only)?
+                self.file(slice(content, *range)?, *mode, (*user, *group), *read_only)
             }
             PlannedKind::Tmpfs { size_bytes, mode } => {
                 let mode = format!("{mode:o}");
@@ -242,13 +242,12 @@ impl Builder {
                 let mut options = vec![FsOption::Text("mode", &mode)];
                 options.extend(size.as_deref().map(|size| FsOption::Text("size", size)));
                 let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-                make("tmpfs", &options, attributes).map_err(failed(format!("mount a tmpfs for {}", mount.target)))?
+                make("tmpfs", &options, attributes).map_err(failed(format!("mount a tmpfs for {}", mount.target)))
             }
             PlannedKind::Bind { source, subpath, read_only, recursive } => {
-                bind_source(source, subpath.as_deref(), *read_only, *recursive, self.scratch.as_fd())?
+                bind_source(source, subpath.as_deref(), *read_only, *recursive, self.scratch.as_fd())
             }
-        };
-        self.attach_at(root, &tree, &mount.target)
+        }
     }
 
     /// Hides paths below one of our own mounts: no link of the image's can lead this elsewhere.

@@ -43,15 +43,22 @@ impl Stubs {
         let mut parent = open_in_root(root, Path::new("."), OFlags::PATH | OFlags::DIRECTORY)?;
         for (index, name) in components.iter().enumerate() {
             let so_far = components[..=index].join("/");
-            parent = match open_in_root(root, Path::new(&so_far), OFlags::PATH) {
-                Err(Errno::NOENT) => self.make(parent, name, &so_far, folder || index + 1 < components.len())?,
-                result => result?,
+            let is_folder = folder || index + 1 < components.len();
+            parent = loop {
+                match open_in_root(root, Path::new(&so_far), OFlags::PATH) {
+                    Err(Errno::NOENT) => match self.make(&parent, name, &so_far, is_folder) {
+                        // Somebody else made it meanwhile; a dangling symbolic link stays one and ends this.
+                        Err(Errno::EXIST) if !is_link(&parent, name) => {}
+                        result => break result?,
+                    },
+                    result => break result?,
+                }
             };
         }
         Ok(parent)
     }
 
-    fn make(&mut self, parent: OwnedFd, name: &str, path: &str, folder: bool) -> rustix::io::Result<OwnedFd> {
+    fn make(&mut self, parent: &OwnedFd, name: &str, path: &str, folder: bool) -> rustix::io::Result<OwnedFd> {
         if name == ".." {
             return Err(Errno::NOENT);
         }
@@ -70,7 +77,7 @@ impl Stubs {
         };
         let stat = fstat(made.as_fd())?;
         self.0.push(Stub {
-            parent,
+            parent: parent.try_clone().map_err(|_| Errno::MFILE)?,
             name: name.to_owned(),
             path: format!("/{path}"),
             device: stat.st_dev,
@@ -107,4 +114,9 @@ impl Stubs {
             }
         }
     }
+}
+
+fn is_link(parent: &OwnedFd, name: &str) -> bool {
+    statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }

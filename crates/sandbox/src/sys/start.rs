@@ -1,9 +1,16 @@
 //! Running code before `main`, for test programs whose `main` belongs to the test harness.
 
-/// Called by the loader before `main` when the feature `test-init` is on: a test program that starts sandboxes is then also their init.
+/// Called by the loader before `main` when the feature `test-init` is on: a test program that starts sandboxes is then also their init, and
+/// one that was started with this variable enters a user namespace before the harness has threads.
 #[cfg(feature = "test-init")]
 extern "C" fn before_main() {
     crate::init_if_requested();
+    if std::env::var_os("ONETAG_TEST_USER_NAMESPACE").is_some() {
+        if let Err(error) = crate::enter_user_namespace() {
+            eprintln!("{error}");
+            super::exit_now(1);
+        }
+    }
 }
 
 // SAFETY: the section holds pointers to functions that the C library calls once, before `main`; the standard library's arguments are set up

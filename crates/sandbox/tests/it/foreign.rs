@@ -1,0 +1,97 @@
+//! Programs of other platforms.
+
+use onetag_oci::Platform;
+use onetag_sandbox::{EmulatorChoice, Error, How, Sandbox, SandboxOptions};
+use onetag_testkit::host::{HostState, private_binfmt};
+use onetag_testkit::require;
+use onetag_testkit::user::User;
+
+use crate::support::{Room, options, run, sandbox};
+
+fn foreign() -> Vec<Platform> {
+    let all = ["linux/amd64", "linux/arm64", "linux/arm/v7", "linux/s390x", "linux/ppc64le"];
+    let host = Platform::host().architecture;
+    all.iter().map(|text| text.parse::<Platform>().unwrap()).filter(|platform| platform.architecture != host).collect()
+}
+
+#[test]
+fn foreign_programs_run_with_nothing_registered() {
+    require!(ok private_binfmt(&User::current()));
+    let host = HostState::capture(std::path::Path::new("/nowhere"));
+    for platform in foreign() {
+        let room = require!(ok Room::of(&platform));
+        let machine = room.run("busybox uname -m").success();
+        let expected = match platform.architecture.as_str() {
+            "amd64" => "x86_64\n",
+            "arm64" => "aarch64\n",
+            "arm" => "armv7l\n",
+            "s390x" => "s390x\n",
+            _ => "ppc64le\n",
+        };
+        assert_eq!(machine, expected);
+        // Its own children too, and the name they were called by.
+        assert_eq!(room.run("/bin/busybox sh -c 'echo $0' name").success(), "name\n");
+        // The table is not shown to the process.
+        assert_eq!(room.run("cat /proc/mounts | grep -c binfmt; ls /proc/sys/fs/binfmt_misc | wc -l").stdout, "0\n0\n");
+    }
+    host.assert_unchanged();
+}
+
+#[test]
+fn a_program_of_the_wrong_platform_is_explained() {
+    let platform = foreign().remove(0);
+    let mut room = require!(ok Room::of(&platform));
+    room.platform = Platform::host();
+    match run(&room.spec("true")).unwrap_err() {
+        Error::NoInterpreter { machine, program, hint, .. } => {
+            assert_eq!(program, "/bin/busybox");
+            assert!(!machine.is_empty() && hint.contains(&platform.architecture), "{hint}");
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn without_an_emulator_the_error_is_typed() {
+    let none = Sandbox::new(SandboxOptions { emulator: EmulatorChoice::None, ..options() });
+    let bare = Sandbox::new(SandboxOptions::default());
+    for platform in foreign() {
+        assert!(matches!(none.prepare(std::slice::from_ref(&platform)), Err(Error::NoInterpreter { .. })));
+        if !onetag_testkit::host::has_foreign_handlers() {
+            let error = bare.prepare(&[platform]).unwrap_err();
+            assert!(error.hint().unwrap().contains("qemu"), "{error}");
+        }
+    }
+    assert!(none.prepare(&[Platform::host()]).is_ok());
+}
+
+#[test]
+fn broken_emulators_are_passed_over() {
+    use std::os::unix::fs::PermissionsExt;
+    let platform = foreign().remove(0);
+    let working = sandbox().support(&platform);
+    require!(working.is_supported(), "no emulator for {platform}");
+    let How::Private { interpreter } = working.how else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join(interpreter.file_name().unwrap());
+    std::fs::write(&broken, "#!/bin/sh\nexit 42\n").unwrap();
+    std::fs::set_permissions(&broken, PermissionsExt::from_mode(0o644)).unwrap();
+    let mut options = options();
+    options.interpreter_folders = vec![folder.path().to_owned()];
+    assert_eq!(Sandbox::new(options.clone()).support(&platform).how, How::Private { interpreter });
+    let empty = Sandbox::new(SandboxOptions { search_path: vec![], ..options });
+    assert!(!empty.support(&platform).is_supported() || onetag_testkit::host::has_foreign_handlers());
+}
+
+#[test]
+fn the_hosts_platform_is_native_and_others_are_listed() {
+    let all = sandbox().platforms();
+    let host = all.iter().find(|support| support.platform.architecture == Platform::host().architecture).unwrap();
+    assert_eq!(host.how, How::Native);
+    assert!(all.len() >= 12);
+}
+
+#[test]
+fn another_operating_system_is_refused() {
+    assert!(!sandbox().support(&"windows/amd64".parse().unwrap()).is_supported());
+}
