@@ -4,6 +4,7 @@
 //! of the build context comes in as arguments.
 #![forbid(unsafe_code)]
 
+pub mod call;
 pub mod chmod;
 pub mod diagnostic;
 pub mod export;

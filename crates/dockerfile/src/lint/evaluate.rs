@@ -6,8 +6,8 @@ use onetag_oci::{ImageConfig, Platform, Reference};
 use super::expansion::{self, Globals, Platforms};
 use super::stages::{State, States, Step};
 use super::{
-    BaseImages, Checked, INVALID_BASE_IMAGE_PLATFORM, LintConfig, LintRequest, Linter, NO_EMPTY_CONTINUATION, failure,
-    instructions, sources, static_checks,
+    BaseImages, Checked, INVALID_BASE_IMAGE_PLATFORM, LintConfig, LintRequest, Linter, NO_EMPTY_CONTINUATION,
+    OutlineItems, failure, instructions, outline, sources, static_checks,
 };
 use crate::file::{Dockerfile, parse, parse_trigger};
 use crate::ignore::Patterns;
@@ -22,7 +22,13 @@ use crate::values::quote;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Checks everything; stops at the first error.
-pub(super) fn run(text: &[u8], request: &LintRequest, images: &dyn BaseImages, linter: &mut Linter) -> Checked<()> {
+pub(super) fn run(
+    text: &[u8],
+    request: &LintRequest,
+    images: &dyn BaseImages,
+    linter: &mut Linter,
+    all_stages: bool,
+) -> Checked<OutlineItems> {
     if text.is_empty() {
         return failure("the Dockerfile cannot be empty", []);
     }
@@ -47,8 +53,7 @@ pub(super) fn run(text: &[u8], request: &LintRequest, images: &dyn BaseImages, l
     let target_name = request.target.as_deref().filter(|target| !target.is_empty()).unwrap_or(&last.name);
     let defaults = platforms.arguments(&request.build_args, target_name);
     expansion::default_arguments(linter, &lex, &file.stages, defaults.clone(), &file.meta_args);
-    let (variables, declared) = expansion::meta_arguments(defaults, &lex, &file.meta_args, &request.build_args)?;
-    let globals = Globals { variables, declared };
+    let globals = expansion::meta_arguments(defaults, &lex, &file.meta_args, &request.build_args)?;
 
     let mut evaluation = Evaluation {
         request,
@@ -59,14 +64,16 @@ pub(super) fn run(text: &[u8], request: &LintRequest, images: &dyn BaseImages, l
         globals,
         ignored: None,
         states: States::default(),
-        all_stages: request.target.is_none(),
+        all_stages,
     };
     evaluation.stages(&file.stages)?;
     let target = evaluation.target()?;
     evaluation.dependencies()?;
     evaluation.bases(target)?;
     evaluation.dispatch(target)?;
-    evaluation.linter.error()
+    evaluation.linter.error()?;
+    let description = file.stages.get(target).map(|stage| stage.description.clone()).unwrap_or_default();
+    Ok(outline::collect(&evaluation, target, description))
 }
 
 /// Reads the file; errors of form come before anything is found.
@@ -119,9 +126,9 @@ impl Evaluation<'_> {
     fn stages(&mut self, stages: &[Stage]) -> Checked<()> {
         for (index, stage) in stages.iter().enumerate() {
             let config = self.linter.config.with_comments(&stage.comments);
-            let (base, unmatched) = match self.lex.process_word(&stage.base, &self.globals.variables) {
-                Ok(done) => (Ok(done.value), done.unmatched),
-                Err(error) => (Err(error.to_string()), error.used.unmatched),
+            let (base, mut used, unmatched) = match self.lex.process_word(&stage.base, &self.globals.variables) {
+                Ok(done) => (Ok(done.value), done.matched, done.unmatched),
+                Err(error) => (Err(error.to_string()), error.used.matched, error.used.unmatched),
             };
             expansion::undeclared_in_from(self.linter, &config, &self.globals, &unmatched, stage.lines);
             let base = match base {
@@ -133,8 +140,14 @@ impl Evaluation<'_> {
             };
             let host = self.platforms.build[0].clone();
             let platform = expansion::stage_platform(self.linter, &config, &self.lex, &self.globals, &host, stage)?;
-            let state = State::of_stage(stage, base, platform, index);
+            let platform = platform.map(|(platform, names)| {
+                used.extend(names);
+                platform
+            });
+            let mut state = State::of_stage(stage, base, platform, index);
+            state.notes.arguments.clone_from(&self.globals.declared);
             let added = self.states.add(state);
+            self.states.all[added].notes.used.extend(used);
             if !stage.name.is_empty() && self.images.is_named_context(&stage.name) {
                 let state = &mut self.states.all[added];
                 (state.is_context, state.base) = (true, None);

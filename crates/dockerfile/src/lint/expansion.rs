@@ -8,6 +8,7 @@ use super::{
     Checked, FROM_PLATFORM_FLAG_CONST_DISALLOWED, INVALID_DEFAULT_ARG_IN_FROM, LintConfig, LintRequest, Linter,
     REDUNDANT_TARGET_PLATFORM, UNDEFINED_ARG_IN_FROM, UNDEFINED_VAR, failure,
 };
+use crate::call::OutlineArgument;
 use crate::instruction::{ArgDefinition, Command, Instruction, Stage};
 use crate::shell::{Environment, Lex, ShellError, Variables};
 use crate::span::LineRange;
@@ -58,33 +59,48 @@ impl Platforms {
     }
 }
 
-/// The global arguments: defaults, then every `ARG` before the first stage. Also the names that
-/// were declared.
+/// The global arguments: defaults, then every `ARG` before the first stage.
 pub(super) fn meta_arguments(
     mut variables: Variables,
     lex: &Lex,
     meta_args: &[Instruction],
     build_args: &BTreeMap<String, String>,
-) -> Checked<(Variables, BTreeSet<String>)> {
-    let mut declared = BTreeSet::new();
+) -> Checked<Globals> {
+    let mut declared = Declared::new();
     for instruction in meta_args {
         let Command::Arg(arg) = &instruction.command else { continue };
         for definition in &arg.args {
-            declared.insert(definition.key.clone());
+            let mut uses = BTreeSet::new();
             let value = match (build_args.get(&definition.key), &definition.value) {
                 (Some(value), _) => Some(value.clone()),
                 (None, Some(default)) => match lex.process_word(default, &variables) {
-                    Ok(done) => Some(done.value),
+                    Ok(done) => {
+                        uses = done.matched;
+                        Some(done.value)
+                    }
                     Err(error) => return failure(error.to_string(), [instruction.lines]),
                 },
                 (None, None) => None,
             };
-            if let Some(value) = value {
-                variables.set(&definition.key, &value);
+            // A default that refers to the name itself uses what the earlier one used.
+            if uses.remove(&definition.key)
+                && let Some((_, earlier)) = declared.get(&definition.key)
+            {
+                uses.extend(earlier.iter().cloned());
             }
+            if let Some(value) = &value {
+                variables.set(&definition.key, value);
+            }
+            let argument = OutlineArgument {
+                name: definition.key.clone(),
+                description: definition.description.clone(),
+                value: value.unwrap_or_default(),
+                lines: instruction.lines,
+            };
+            declared.insert(definition.key.clone(), (argument, uses));
         }
     }
-    Ok((variables, declared))
+    Ok(Globals { variables, declared })
 }
 
 /// Base images that are none unless build arguments are given.
@@ -96,7 +112,7 @@ pub(super) fn default_arguments(
     meta_args: &[Instruction],
 ) {
     // What fails here fails again with the arguments given.
-    let Ok((variables, _)) = meta_arguments(variables, lex, meta_args, &BTreeMap::new()) else { return };
+    let Ok(Globals { variables, .. }) = meta_arguments(variables, lex, meta_args, &BTreeMap::new()) else { return };
     let config = linter.config.clone();
     for stage in stages {
         let Ok(base) = lex.process_word(&stage.base, &variables) else { return };
@@ -115,7 +131,7 @@ pub(super) fn undeclared_in_from(
     unmatched: &BTreeSet<String>,
     lines: LineRange,
 ) {
-    let known: BTreeSet<&str> = globals.declared.iter().map(String::as_str).chain(globals.variables.names()).collect();
+    let known: BTreeSet<&str> = globals.declared.keys().map(String::as_str).chain(globals.variables.names()).collect();
     for name in unmatched.iter().filter(|name| !known.contains(name.as_str())) {
         let mut message = format!("FROM argument '{name}' is not declared");
         if let Some(nearest) = suggest::nearest(name, known.iter().copied()) {
@@ -128,9 +144,12 @@ pub(super) fn undeclared_in_from(
 /// The global arguments.
 pub(super) struct Globals {
     pub(super) variables: Variables,
-    /// The names of the `ARG` instructions before the first stage.
-    pub(super) declared: BTreeSet<String>,
+    /// The `ARG` instructions before the first stage, by name.
+    pub(super) declared: Declared,
 }
+
+/// Arguments by name, with what their defaults use.
+pub(super) type Declared = BTreeMap<String, (OutlineArgument, BTreeSet<String>)>;
 
 /// The platform that a `FROM --platform` means.
 pub(super) fn stage_platform(
@@ -140,7 +159,7 @@ pub(super) fn stage_platform(
     globals: &Globals,
     host: &Platform,
     stage: &Stage,
-) -> Checked<Option<Platform>> {
+) -> Checked<Option<(Platform, BTreeSet<String>)>> {
     if stage.platform.is_empty() {
         return Ok(None);
     }
@@ -174,7 +193,7 @@ pub(super) fn stage_platform(
         return failure(format!("empty platform value from expression {}", stage.platform), [stage.lines]);
     }
     match parsed {
-        Ok(platform) => Ok(Some(platform)),
+        Ok(platform) => Ok(Some((platform, done.matched))),
         Err(error) => failure(format!("failed to parse platform {}: {error}", stage.platform), [stage.lines]),
     }
 }

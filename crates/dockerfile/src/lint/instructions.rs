@@ -1,5 +1,7 @@
 //! What each instruction of a stage does to what the checks know.
 
+use std::collections::BTreeSet;
+
 use super::evaluate::Evaluation;
 use super::expansion::{self, NOT_IN_ENVIRONMENT, Scope};
 use super::static_checks::secret_name;
@@ -7,12 +9,13 @@ use super::{
     COPY_IGNORED_FILE, Checked, EXPOSE_INVALID_FORMAT, EXPOSE_PROTO_CASING, JSON_ARGS_RECOMMENDED,
     LEGACY_KEY_VALUE_FORMAT, LintConfig, MULTIPLE_INSTRUCTIONS_DISALLOWED, WORKDIR_RELATIVE_PATH, failure,
 };
+use crate::call::OutlineArgument;
 use crate::chmod::Mode;
 use crate::git::GitReference;
 use crate::instruction::{
     ArgDefinition, Command, CommandLine, ExpandFailure, Instruction, KeyValue, MountType, Run, Sources,
 };
-use crate::shell::{Lex, ShellError};
+use crate::shell::{Environment as _, Lex, ShellError};
 use crate::span::LineRange;
 use crate::values::{clean_path, quote};
 use crate::{ports, signal};
@@ -127,6 +130,10 @@ impl Step<'_, '_> {
 
     fn arg(&mut self, definitions: Vec<ArgDefinition>) -> Checked<()> {
         for mut definition in definitions {
+            // One that only takes over a global argument is described there.
+            let is_own = definition.value.is_some()
+                || self.evaluation.request.build_args.contains_key(&definition.key)
+                || self.evaluation.globals.variables.get(&definition.key).is_none();
             secret_name(self.evaluation.linter, &self.config, "ARG", &definition.key, self.lines);
             let Evaluation { linter, lex, states, globals, request, .. } = &mut *self.evaluation;
             let state = &mut states.all[self.index];
@@ -139,16 +146,23 @@ impl Step<'_, '_> {
                         Err(error) => return failure(error.to_string(), []),
                     }
                 }
-                (None, None) => {
-                    use crate::shell::Environment as _;
-                    globals.variables.get(&definition.key).map(str::to_owned)
-                }
+                (None, None) => globals.variables.get(&definition.key).map(str::to_owned),
             };
             if let Some(value) = &definition.value
                 && !NOT_IN_ENVIRONMENT.contains(&definition.key.as_str())
             {
                 state.variables.set(&definition.key, value);
             }
+            if is_own {
+                let argument = OutlineArgument {
+                    name: definition.key.clone(),
+                    description: definition.description.clone(),
+                    value: definition.value.clone().unwrap_or_default(),
+                    lines: self.lines,
+                };
+                state.notes.arguments.insert(definition.key.clone(), (argument, BTreeSet::new()));
+            }
+            state.notes.used.insert(definition.key.clone());
             state.arguments.push(definition);
         }
         Ok(())
@@ -167,7 +181,11 @@ impl Step<'_, '_> {
                 );
                 return failure(message, []);
             }
+            if mount.kind == MountType::Ssh && !mount.source.is_empty() {
+                return failure("ssh does not support source", []);
+            }
             if matches!(mount.kind, MountType::Secret | MountType::Ssh) {
+                self.evaluation.states.all[self.index].notes.mount(mount, self.lines);
                 continue;
             }
             let workdir = &self.evaluation.states.all[self.index].image.config.working_dir;

@@ -8,6 +8,7 @@ mod evaluate;
 mod expansion;
 mod instructions;
 mod multi_platform;
+mod outline;
 mod rules;
 mod sources;
 mod stages;
@@ -15,6 +16,7 @@ mod static_checks;
 
 pub use config::{LintConfig, LintConfigError};
 pub use multi_platform::lint_platforms;
+pub(crate) use outline::OutlineItems;
 pub use rules::*;
 
 use std::collections::BTreeMap;
@@ -91,8 +93,19 @@ impl LintReport {
 /// Checks a Dockerfile.
 pub fn lint(text: &[u8], request: &LintRequest, images: &dyn BaseImages) -> LintReport {
     let mut linter = Linter::default();
-    let error = evaluate::run(text, request, images, &mut linter).err().map(|error| *error);
+    let all_stages = request.target.is_none();
+    let error = evaluate::run(text, request, images, &mut linter, all_stages).err().map(|error| *error);
     LintReport { warnings: linter.warnings, error }
+}
+
+/// The parameters of the target, or of the last stage.
+pub(crate) fn outline_items(
+    text: &[u8],
+    request: &LintRequest,
+    images: &dyn BaseImages,
+) -> Result<OutlineItems, Box<Diagnostic>> {
+    let request = LintRequest { config: Some(LintConfig::default()), ..request.clone() };
+    evaluate::run(text, &request, images, &mut Linter::default(), false)
 }
 
 type Checked<T> = Result<T, Box<Diagnostic>>;

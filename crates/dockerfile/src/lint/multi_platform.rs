@@ -99,7 +99,8 @@ pub fn lint_platforms(
         let request = LintRequest { target_platform: Some(platform.clone()), ..request.clone() };
         let known = Platforms::new(&request);
         let defaults = known.arguments(&request.build_args, request.target.as_deref().unwrap_or_default());
-        let Ok((variables, _)) = meta_arguments(defaults, &lex, &file.meta_args, &request.build_args) else { continue };
+        let Ok(globals) = meta_arguments(defaults, &lex, &file.meta_args, &request.build_args) else { continue };
+        let variables = globals.variables;
         for (index, stage) in file.stages.iter().enumerate() {
             let Some(base) = expand(&lex, &stage.base, &variables) else { continue };
             let pinned = expand(&lex, &stage.platform, &variables)

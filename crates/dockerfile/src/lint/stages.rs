@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use onetag_oci::{ImageConfig, Platform};
 
+use super::outline::Notes;
 use super::{Checked, failure};
 use crate::instruction::{ArgDefinition, Instruction, Stage};
 use crate::shell::Variables;
@@ -40,6 +41,8 @@ pub(super) struct State {
     pub(super) cmd: Option<LineRange>,
     pub(super) entrypoint: Option<LineRange>,
     pub(super) healthcheck: Option<LineRange>,
+    /// What it can be given.
+    pub(super) notes: Notes,
 }
 
 /// An instruction with the stages it reads from.
@@ -86,6 +89,7 @@ impl State {
             cmd: None,
             entrypoint: None,
             healthcheck: None,
+            notes: Notes::default(),
         }
     }
 }
@@ -101,6 +105,9 @@ impl States {
     pub(super) fn add(&mut self, mut state: State) -> usize {
         let index = self.all.len();
         state.base = self.by_name.get(&state.base_name).copied();
+        if let Some(base) = state.base {
+            state.notes = self.all[base].notes.clone();
+        }
         if !state.name.is_empty() {
             self.by_name.insert(state.name.to_lowercase(), index);
         }
