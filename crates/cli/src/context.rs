@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use onetag_engine::{Engine, EngineOptions};
 use onetag_oci::Platform;
+use onetag_registry::client::ProxyOptions;
 
 use crate::error::{CommandError, CommandResult};
 
@@ -46,7 +47,11 @@ impl Context {
     /// For commands that unpack, execute or change the store's trees: as an ordinary user they do so inside a user
     /// namespace. Must come before anything starts a thread.
     pub fn enter_namespace(&self) -> CommandResult {
-        // onetag_sandbox::enter_user_namespace()?;
+        onetag_sandbox::enter_user_namespace().map_err(|error| {
+            let hint = error.hint();
+            let error = CommandError::from(error);
+            hint.into_iter().fold(error, CommandError::with_hint)
+        })?;
         Ok(())
     }
 
@@ -117,17 +122,33 @@ pub fn docker_config() -> Option<PathBuf> {
     folder("DOCKER_CONFIG").or_else(|| home().map(|home| home.join(".docker")))
 }
 
+/// The proxies of the environment; what is no address is as good as absent, as in Go.
+fn proxies() -> ProxyOptions {
+    let either = |lower: &str, upper: &str| variable(lower).or_else(|| variable(upper));
+    let proxy = |text: Option<String>| {
+        let text = text?;
+        if text.contains("://") { text.parse().ok() } else { format!("http://{text}").parse().ok() }
+    };
+    let exceptions = either("no_proxy", "NO_PROXY").unwrap_or_default();
+    ProxyOptions {
+        http: proxy(either("http_proxy", "HTTP_PROXY")),
+        https: proxy(either("https_proxy", "HTTPS_PROXY")),
+        exceptions: exceptions.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect(),
+    }
+}
+
 fn options() -> CommandResult<EngineOptions> {
     let mut auth_files: Vec<PathBuf> = folder("REGISTRY_AUTH_FILE").into_iter().collect();
     auth_files.extend(folder("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")));
-    let proxies = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"];
     Ok(EngineOptions {
         root: root()?,
         docker_config: docker_config(),
         auth_files,
         emulator_folders: folder("ONETAG_EMULATORS").into_iter().collect(),
         search_path: std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
-        proxies: proxies.iter().filter_map(|name| Some(((*name).to_owned(), variable(name)?))).collect(),
+        environment: std::env::vars_os().collect(),
+        proxies: proxies(),
         user_agent: format!("onetag/{}", env!("CARGO_PKG_VERSION")),
+        ..EngineOptions::default()
     })
 }

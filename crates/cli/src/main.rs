@@ -10,9 +10,9 @@ mod commands;
 mod context;
 mod error;
 mod interrupt;
-mod options;
 mod output;
 mod progress;
+mod table;
 mod tabwriter;
 mod template;
 mod units;
@@ -20,6 +20,6 @@ mod units;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // onetag_sandbox::init_if_requested();
+    onetag_sandbox::init_if_requested();
     application::run(std::env::args_os().collect())
 }

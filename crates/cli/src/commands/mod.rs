@@ -1,28 +1,127 @@
 //! The commands: one file each, arguments and all.
 
+pub mod build;
+pub mod builder;
+mod changes;
 pub mod completion;
+mod history;
+mod image;
+mod images;
+mod imagetools;
+mod import;
+mod inspect;
+mod login;
+mod pull;
+mod push;
+mod registry;
+mod rmi;
+mod run;
+mod tag;
 pub mod version;
 
 use clap::Subcommand;
+use onetag_registry::Error as RegistryError;
 
 use crate::context::Context;
-use crate::error::CommandResult;
+use crate::error::{CommandError, CommandResult};
 
 /// A command of `onetag`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Build an image for one or many platforms
+    #[command(visible_alias = "b")]
+    Build(Box<build::BuildArguments>),
+    /// Manage builders and their cache
+    #[command(subcommand)]
+    Builder(builder::BuilderCommand),
+    /// Docker's name for `builder`
+    #[command(subcommand, hide = true)]
+    Buildx(builder::BuilderCommand),
+    /// Indexes in registries, image layouts and the local store
+    #[command(subcommand)]
+    Imagetools(imagetools::ImagetoolsCommand),
+    /// List images: tag, index, platforms
+    Images(images::ImagesArguments),
+    /// Inspect, tag, remove, import and prune images
+    #[command(subcommand)]
+    Image(image::ImageCommand),
+    /// Display detailed information on one or more images
+    Inspect(inspect::InspectArguments),
+    /// Show the history of an image
+    History(history::HistoryArguments),
+    /// Download an image from a registry
+    Pull(pull::PullArguments),
+    /// Upload an image to a registry, all its platforms
+    Push(push::PushArguments),
+    /// Create a tag TARGET that refers to SOURCE
+    Tag(tag::TagArguments),
+    /// Remove one or more images, or platforms of them
+    Rmi(rmi::RemoveArguments),
+    /// Make an image of a root file system
+    Import(import::ImportArguments),
+    /// Create and run a new container from an image
+    Run(Box<run::RunArguments>),
+    /// Containers: `container run`
+    #[command(subcommand, hide = true)]
+    Container(ContainerCommand),
+    /// Serve a registry
+    #[command(subcommand)]
+    Registry(registry::RegistryCommand),
+    /// Keep credentials of a registry
+    Login(login::LoginArguments),
+    /// Forget credentials of a registry
+    Logout(login::LogoutArguments),
     /// Print the completion script of a shell
     Completion(completion::CompletionArguments),
     /// Print the version
     Version(version::VersionArguments),
 }
 
+/// Docker's `container` commands that exist here.
+#[derive(Debug, Subcommand)]
+pub enum ContainerCommand {
+    /// Create and run a new container from an image
+    Run(Box<run::RunArguments>),
+}
+
 impl Command {
     /// Runs it.
-    pub fn run(self, _context: &Context) -> CommandResult {
+    pub fn run(self, context: &Context) -> CommandResult {
         match self {
+            Self::Build(arguments) => arguments.run(context),
+            Self::Builder(command) | Self::Buildx(command) => command.run(context),
+            Self::Imagetools(command) => command.run(context),
+            Self::Images(arguments) => arguments.run(context),
+            Self::Image(command) => command.run(context),
+            Self::Inspect(arguments) => arguments.run(context),
+            Self::History(arguments) => arguments.run(context),
+            Self::Pull(arguments) => arguments.run(context),
+            Self::Push(arguments) => arguments.run(context),
+            Self::Tag(arguments) => arguments.run(context),
+            Self::Rmi(arguments) => arguments.run(context),
+            Self::Import(arguments) => arguments.run(context),
+            Self::Run(arguments) | Self::Container(ContainerCommand::Run(arguments)) => arguments.run(context),
+            Self::Registry(command) => command.run(context),
+            Self::Login(arguments) => arguments.run(context),
+            Self::Logout(arguments) => arguments.run(context),
             Self::Completion(arguments) => arguments.run(),
             Self::Version(arguments) => arguments.run(),
         }
     }
+}
+
+/// An error with what to type when a registry wants credentials or is not there.
+pub fn registry_error(error: impl Into<anyhow::Error>) -> CommandError {
+    let error = CommandError::from(error);
+    let cause = error.source.chain().find_map(|cause| cause.downcast_ref::<RegistryError>());
+    let hint = match cause {
+        Some(RegistryError::Unauthorized { registry, had_credentials: false, .. }) => {
+            Some(format!("onetag login {registry}"))
+        }
+        Some(RegistryError::Connect { host, .. }) if host.starts_with("localhost") || host.starts_with("127.") => {
+            Some(format!("onetag registry serve --addr {host}    (serves a registry there)"))
+        }
+        _ => None,
+    };
+    hint.into_iter().fold(error, CommandError::with_hint)
 }

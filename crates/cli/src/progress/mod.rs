@@ -1,6 +1,7 @@
 //! The progress of a build on the terminal: `plain`, `tty`, `rawjson`, `quiet`.
 
 mod plain;
+mod reporter;
 mod status;
 mod trace;
 mod tty;
@@ -10,6 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub use reporter::Reporter;
 pub use status::{Log, Status, Update, Vertex, Warning};
 
 use crate::context::variable;

@@ -1,0 +1,181 @@
+//! `onetag build`: arguments, and what happens around the build.
+
+mod flags;
+mod report;
+mod request;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use onetag_engine::build::{BuildError, BuildOutcome};
+use onetag_engine::builders::{Builders, LOCAL_DRIVER};
+
+use crate::arguments::Foreign;
+use crate::context::Context;
+use crate::error::{CommandError, CommandResult};
+use crate::interrupt;
+use crate::output;
+use crate::progress::{Display, Mode};
+
+/// Build an image for one or many platforms
+#[derive(Args, Debug)]
+pub struct BuildArguments {
+    /// The context: a folder, a git repository, a URL, or - for a Dockerfile on standard input
+    #[arg(value_name = "PATH | URL | -")]
+    context: String,
+    /// Add a custom host-to-IP mapping (format: host:ip)
+    #[arg(long, value_name = "HOST:IP", value_delimiter = ',')]
+    add_host: Vec<String>,
+    /// Allow extra privileged entitlement (network.host, security.insecure)
+    #[arg(long, value_name = "ENTITLEMENT")]
+    allow: Vec<String>,
+    /// Take a base that is a bare manifest of another platform
+    #[arg(long)]
+    allow_platform_mismatch: bool,
+    /// Add annotation to the image
+    #[arg(long, value_name = "[TYPE:]KEY=VALUE")]
+    annotation: Vec<String>,
+    /// Attestation parameters
+    #[arg(long, value_name = "type=…")]
+    attest: Vec<String>,
+    /// Set build-time variables; NAME alone takes the value from here
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    build_arg: Vec<String>,
+    /// Additional build contexts (NAME=PATH, docker-image://…, oci-layout://…, target:…, a URL)
+    #[arg(long, value_name = "NAME=CONTEXT")]
+    build_context: Vec<String>,
+    /// Set the parent cgroup for the RUN instructions during build
+    #[arg(long, value_name = "GROUP", default_value = "")]
+    cgroup_parent: String,
+    /// Name of the Dockerfile (default: PATH/Dockerfile)
+    #[arg(long, short, value_name = "FILE")]
+    file: Option<String>,
+    /// Write the image ID to a file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+    /// Set metadata for an image
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// Put the image, all its platforms, into the local store
+    #[arg(long)]
+    load: bool,
+    /// Write build result metadata to a file
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+    /// Set the networking mode for the RUN instructions during build (default, host, none)
+    #[arg(long, value_name = "MODE", default_value = "default")]
+    network: String,
+    /// Do not use cache when building the image
+    #[arg(long)]
+    no_cache: bool,
+    /// Do not cache specified stages
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+    /// Output destination (format: type=local,dest=path)
+    #[arg(long, short, value_name = "type=…")]
+    output: Vec<String>,
+    /// Set target platforms for build
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Vec<String>,
+    /// Set type of progress output (auto, plain, tty, quiet, rawjson)
+    #[arg(long, value_name = "MODE")]
+    progress: Option<String>,
+    /// Shorthand for --attest=type=provenance
+    #[arg(long, value_name = "VALUE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    provenance: Option<String>,
+    /// Always ask registries for referenced images
+    #[arg(long)]
+    pull: bool,
+    /// Push the image, all its platforms, to its registry
+    #[arg(long)]
+    push: bool,
+    /// Suppress the build output and print image ID on success
+    #[arg(long, short)]
+    quiet: bool,
+    /// Shorthand for --attest=type=sbom
+    #[arg(long, value_name = "VALUE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sbom: Option<String>,
+    /// Secret to expose to the build (format: id=mysecret[,src=/local/secret])
+    #[arg(long, value_name = "id=…")]
+    secret: Vec<String>,
+    /// Shared memory size for build containers
+    #[arg(long, value_name = "BYTES")]
+    shm_size: Option<String>,
+    /// SSH agent socket to expose to the build (format: default|<id>[=<socket>])
+    #[arg(long, value_name = "ID[=SOCKET]")]
+    ssh: Vec<String>,
+    /// Image identifier (format: [registry/]repository[:tag])
+    #[arg(long, short, value_name = "NAME")]
+    tag: Vec<String>,
+    /// Set the target build stage to build
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Ulimit options
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<String>,
+    #[command(flatten)]
+    foreign: Foreign<flags::BuildFlags>,
+}
+
+impl BuildArguments {
+    /// Runs the command.
+    pub fn run(&self, context: &Context) -> CommandResult {
+        self.foreign.settle()?;
+        let mode = if self.quiet { Mode::Quiet } else { Mode::choose(self.progress.as_deref())? };
+        let builders = Builders::new(&context.engine()?.options().root);
+        let builder = builders.get(context.builder_name().as_deref())?;
+        let request = self.request(context)?;
+        context.enter_namespace()?;
+        let cancel = interrupt::listen();
+        let description = format!("building with \"{}\" instance using {LOCAL_DRIVER} driver", builder.name);
+        let display = Display::start(mode, description);
+        let report = report::Report::new(&display);
+        let result = context.engine()?.build(&request, &cancel, &|event| report.event(event));
+        drop(report);
+        display.finish();
+        if request.outputs.is_empty() && !self.quiet {
+            output::note(format!(
+                "WARNING: No output specified with {LOCAL_DRIVER} driver. Build result will only remain in the build cache. \
+                 To push result image into registry use --push or to load image into the local store use --load"
+            ));
+        }
+        if cancel.is_cancelled() && result.is_err() {
+            return Err(CommandError::interrupted());
+        }
+        let outcome = result.map_err(explain)?;
+        // a builder that was removed meanwhile has no record to keep
+        let _ = builders.touch(&builder.name, jiff::Timestamp::now().to_string());
+        self.finish(&outcome, &builder.name)
+    }
+
+    fn finish(&self, outcome: &BuildOutcome, builder: &str) -> CommandResult {
+        let id = outcome.config_digest.as_ref().or(outcome.descriptor.as_ref().map(|descriptor| &descriptor.digest));
+        if let (Some(path), Some(id)) = (&self.iidfile, id) {
+            write(path, id.as_str().as_bytes())?;
+        }
+        if let Some(path) = &self.metadata_file {
+            let metadata = report::metadata(outcome, builder);
+            write(path, &onetag_oci::go_json_indent(&metadata, "  "))?;
+        }
+        if let (true, Some(id)) = (self.quiet, id) {
+            output::line(id.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+fn write(path: &std::path::Path, content: &[u8]) -> CommandResult {
+    std::fs::write(path, content)
+        .map_err(|error| CommandError::from(error).context(format!("cannot write {}", path.display())))
+}
+
+/// With the lines of the Dockerfile that it is about, and the way out.
+fn explain(error: BuildError) -> CommandError {
+    let excerpt = error
+        .excerpt()
+        .map(|excerpt| if excerpt.ends_with('\n') { excerpt.to_owned() } else { format!("{excerpt}\n") });
+    let hint = error.hint().map(|hint| hint.to_owned());
+    let mut error = super::registry_error(error).context("failed to build");
+    error.excerpt = excerpt;
+    hint.into_iter().fold(error, CommandError::with_hint)
+}

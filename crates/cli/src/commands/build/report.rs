@@ -1,0 +1,130 @@
+//! What a build reports: its events as updates of the display, its outcome as metadata.
+
+use std::collections::HashMap;
+use std::sync::mpsc::Sender;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use onetag_engine::build::BuildOutcome;
+use onetag_engine::progress::{Event, LogStream};
+use onetag_oci::Digest;
+use serde_json::{Map, Value, json};
+
+use crate::progress::{Display, Log, Status, Update, Vertex, Warning};
+
+/// What a cancelled step is recognised by.
+const CANCELLED: &str = "context canceled";
+
+/// Translates events and sends them to a display.
+#[derive(Debug)]
+pub struct Report {
+    sender: Sender<Update>,
+    vertices: Mutex<HashMap<Digest, Vertex>>,
+}
+
+impl Report {
+    /// A report to this display; it must be gone before the display is finished.
+    pub fn new(display: &Display) -> Self {
+        Self { sender: display.sender(), vertices: Mutex::default() }
+    }
+
+    /// Takes one event.
+    pub fn event(&self, event: Event) {
+        let update = match event {
+            Event::Planned(vertices) => {
+                let mut known = self.vertices.lock().unwrap_or_else(PoisonError::into_inner);
+                let planned = vertices.into_iter().map(|info| {
+                    let vertex = Vertex {
+                        digest: info.digest.clone(),
+                        inputs: info.inputs,
+                        name: info.name,
+                        started: None,
+                        completed: None,
+                        cached: false,
+                        error: String::new(),
+                    };
+                    known.insert(info.digest, vertex.clone());
+                    vertex
+                });
+                Update { vertexes: planned.collect(), ..Update::default() }
+            }
+            Event::Started { vertex, time } => self.change(&vertex, |vertex| {
+                vertex.started = Some(timestamp(time));
+                vertex.completed = None;
+            }),
+            Event::Cached { vertex, time } => self.change(&vertex, |vertex| {
+                vertex.started = vertex.started.or(Some(timestamp(time)));
+                vertex.completed = Some(timestamp(time));
+                vertex.cached = true;
+            }),
+            Event::Completed { vertex, time, error, cancelled } => self.change(&vertex, |vertex| {
+                vertex.started = vertex.started.or(Some(timestamp(time)));
+                vertex.completed = Some(timestamp(time));
+                vertex.error = if cancelled { CANCELLED.to_owned() } else { error.unwrap_or_default() };
+            }),
+            Event::Log { vertex, stream, data, time } => {
+                let stream = if matches!(stream, LogStream::Stderr) { 2 } else { 1 };
+                let log = Log { vertex, stream, data, timestamp: timestamp(time) };
+                Update { logs: vec![log], ..Update::default() }
+            }
+            Event::Status { vertex, status, time } => {
+                let name = if status.id.starts_with("transferring") { "transferring" } else { "" };
+                let status = Status {
+                    id: status.id,
+                    vertex,
+                    name: name.to_owned(),
+                    total: status.total,
+                    current: status.current,
+                    timestamp: timestamp(time),
+                    started: Some(timestamp(status.started)),
+                    completed: status.completed.map(timestamp),
+                };
+                Update { statuses: vec![status], ..Update::default() }
+            }
+            Event::Warning { vertex, message } => {
+                let warning = Warning { vertex, level: 1, short: message, detail: Vec::new(), url: String::new() };
+                Update { warnings: vec![warning], ..Update::default() }
+            }
+        };
+        // a display that has ended needs no news
+        let _ = self.sender.send(update);
+    }
+
+    fn change(&self, digest: &Digest, change: impl FnOnce(&mut Vertex)) -> Update {
+        let mut known = self.vertices.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get_mut(digest) {
+            Some(vertex) => {
+                change(vertex);
+                Update { vertexes: vec![vertex.clone()], ..Update::default() }
+            }
+            None => Update::default(),
+        }
+    }
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    Timestamp::try_from(time).unwrap_or_default()
+}
+
+/// What `--metadata-file` holds.
+pub fn metadata(outcome: &BuildOutcome, builder: &str) -> Value {
+    let mut out = Map::new();
+    let reference =
+        outcome.descriptor.as_ref().map(|descriptor| descriptor.digest.encoded().get(..25).unwrap_or_default());
+    if let Some(reference) = reference {
+        out.insert("buildx.build.ref".to_owned(), json!(format!("{builder}/{builder}0/{reference}")));
+    }
+    if let Some(digest) = &outcome.config_digest {
+        out.insert("containerimage.config.digest".to_owned(), json!(digest));
+    }
+    if let Some(descriptor) = &outcome.descriptor {
+        out.insert("containerimage.descriptor".to_owned(), json!(descriptor));
+        out.insert("containerimage.digest".to_owned(), json!(descriptor.digest));
+    }
+    if !outcome.names.is_empty() {
+        let names: Vec<_> = outcome.names.iter().map(ToString::to_string).collect();
+        out.insert("image.name".to_owned(), json!(names.join(",")));
+    }
+    Value::Object(out)
+}

@@ -1,0 +1,286 @@
+//! From the flags of `build` to what the engine is asked to do.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use onetag_dockerfile::NoCache;
+use onetag_engine::Entitlements;
+use onetag_engine::build::{BuildContext, BuildRequest, DockerfileSource};
+use onetag_engine::export::{ExportOptions, SharedWriter, Target};
+use onetag_engine::flags;
+use onetag_llb::{HostIp, NetworkMode, Ulimit};
+use onetag_oci::{Platform, Reference};
+
+use super::BuildArguments;
+use crate::arguments::{parse_host, parse_size};
+use crate::context::{Context, variable};
+use crate::error::{CommandError, CommandResult};
+
+/// A Dockerfile on standard input may be this large, in bytes.
+const DOCKERFILE_LIMIT: u64 = 16 << 20;
+
+impl BuildArguments {
+    /// The request.
+    pub(super) fn request(&self, context: &Context) -> CommandResult<BuildRequest> {
+        self.refuse_attestations()?;
+        let (build_context, dockerfile) = self.sources()?;
+        let mut request = BuildRequest::new(PathBuf::from("."));
+        request.context = build_context;
+        request.dockerfile = dockerfile;
+        request.platforms = self.platforms(context)?;
+        request.tags = self.tags()?;
+        request.target = self.target.clone().filter(|target| !target.is_empty());
+        request.build_args = self.build_args();
+        request.labels = self.label.iter().map(|label| pair(label)).collect();
+        request.no_cache = match (self.no_cache, self.no_cache_filter.is_empty()) {
+            (true, _) => NoCache::Always,
+            (false, true) => NoCache::Never,
+            (false, false) => NoCache::Stages(self.no_cache_filter.clone()),
+        };
+        request.pull = self.pull;
+        request.network = network(&self.network)?;
+        for host in &self.add_host {
+            let (host, address) = parse_host(host)?;
+            request.extra_hosts.push(HostIp { host, ip: address.to_string() });
+        }
+        request.shm_size_bytes = match &self.shm_size {
+            Some(text) => i64::try_from(parse_size(text)?)?,
+            None => 0,
+        };
+        for text in &self.ulimit {
+            let limit = flags::parse_ulimit(text)?;
+            request.ulimits.push(Ulimit { name: limit.name, soft: limit.soft, hard: limit.hard });
+        }
+        request.cgroup_parent.clone_from(&self.cgroup_parent);
+        request.build_contexts = flags::parse_contexts(&self.build_context)?;
+        request.secrets = self.secrets()?;
+        request.ssh = self.ssh()?;
+        let allowed = flags::parse_allow(&self.allow)?.entitlements;
+        request.entitlements = Entitlements {
+            insecure: allowed.iter().any(|name| name == "security.insecure"),
+            network_host: allowed.iter().any(|name| name == "network.host"),
+        };
+        request.outputs = self.outputs()?;
+        request.annotations.clone_from(&self.annotation);
+        request.allow_platform_mismatch = self.allow_platform_mismatch;
+        Ok(request)
+    }
+
+    /// Attestations that are asked for are not left out in silence; switching them off changes nothing.
+    fn refuse_attestations(&self) -> CommandResult {
+        let mut wanted = self.attest.clone();
+        for (kind, value) in [("provenance", &self.provenance), ("sbom", &self.sbom)] {
+            let value = value.as_deref().map(|value| flags::canonical_attestation(kind, value)).unwrap_or_default();
+            wanted.extend(Some(value).filter(|value| !value.is_empty()));
+        }
+        match flags::parse_attestations(&wanted)?.iter().find(|attestation| !attestation.disabled) {
+            None => Ok(()),
+            Some(attestation) => {
+                Err(CommandError::new(format!("{} attestations are not supported yet", attestation.kind))
+                    .with_hint("leave --attest, --provenance and --sbom out: an index without them is built"))
+            }
+        }
+    }
+
+    fn sources(&self) -> CommandResult<(BuildContext, DockerfileSource)> {
+        let is_remote = |text: &str| {
+            ["http://", "https://", "git://", "ssh://", "git@", "github.com/"]
+                .iter()
+                .any(|start| text.starts_with(start))
+        };
+        if self.context == "-" {
+            if self.file.as_deref() == Some("-") {
+                return Err(CommandError::new(
+                    "invalid argument: can't use stdin for both build context and dockerfile",
+                ));
+            }
+            let content = standard_input()?;
+            if looks_like_archive(&content) {
+                return Err(CommandError::new("a context as an archive on standard input is not supported")
+                    .with_hint("unpack it and give the folder: mkdir c && tar -x -C c && onetag build c"));
+            }
+            return Ok((BuildContext::Empty, DockerfileSource::Content(content)));
+        }
+        let file = match self.file.as_deref() {
+            Some("-") => Some(DockerfileSource::Content(standard_input()?)),
+            Some(path) => Some(DockerfileSource::Path(PathBuf::from(path))),
+            None => None,
+        };
+        if is_remote(&self.context) {
+            let is_git = self.context.split('#').next().is_some_and(|url| url.ends_with(".git"))
+                || !self.context.starts_with("http");
+            let build_context = match is_git {
+                true => BuildContext::Git(self.context.clone()),
+                false => BuildContext::Http(self.context.clone()),
+            };
+            return Ok((build_context, file.unwrap_or_else(|| DockerfileSource::Path(PathBuf::from("Dockerfile")))));
+        }
+        let folder = PathBuf::from(&self.context);
+        let is_folder = std::fs::metadata(&folder).map(|file| file.is_dir());
+        match is_folder {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(CommandError::new(format!(
+                    "unable to prepare context: {:?} is not a folder",
+                    self.context
+                )));
+            }
+            Err(error) => {
+                return Err(CommandError::from(error)
+                    .context(format!("unable to prepare context: path {:?} not found", self.context)));
+            }
+        }
+        let file = file.unwrap_or_else(|| DockerfileSource::Path(default_dockerfile(&folder)));
+        Ok((BuildContext::Local(folder), file))
+    }
+
+    fn platforms(&self, context: &Context) -> CommandResult<Vec<Platform>> {
+        if self.platform.is_empty() {
+            return Ok(context.platform(None)?.into_iter().collect());
+        }
+        let parsed = flags::parse_platforms(&self.platform, &Platform::host()).map_err(|error| {
+            CommandError::from(error)
+                .with_hint("platforms are written os/arch[/variant], such as linux/arm64 or linux/arm/v7")
+        })?;
+        Ok(flags::deduplicate_platforms(&parsed))
+    }
+
+    fn tags(&self) -> CommandResult<Vec<Reference>> {
+        let parse = |tag: &String| {
+            Reference::parse(tag)
+                .map(Reference::with_default_tag)
+                .map_err(|error| CommandError::from(error).context(format!("invalid tag {tag:?}")))
+        };
+        self.tag.iter().map(parse).collect()
+    }
+
+    fn build_args(&self) -> BTreeMap<String, String> {
+        let mut arguments = BTreeMap::new();
+        if let Some(epoch) = variable("SOURCE_DATE_EPOCH") {
+            arguments.insert("SOURCE_DATE_EPOCH".to_owned(), epoch);
+        }
+        for argument in &self.build_arg {
+            match argument.split_once('=') {
+                Some((name, value)) => {
+                    arguments.insert(name.to_owned(), value.to_owned());
+                }
+                None => {
+                    if let Ok(value) = std::env::var(argument) {
+                        arguments.insert(argument.clone(), value);
+                    }
+                }
+            }
+        }
+        arguments
+    }
+
+    fn secrets(&self) -> CommandResult<BTreeMap<String, Vec<u8>>> {
+        let mut secrets = BTreeMap::new();
+        for secret in flags::parse_secrets(&self.secret)? {
+            let names_variable = secret.path.is_empty() && std::env::var_os(&secret.id).is_some();
+            let variable = match secret.variable.as_str() {
+                "" if names_variable => secret.id.as_str(),
+                variable => variable,
+            };
+            let content = if variable.is_empty() {
+                let path = if secret.path.is_empty() { &secret.id } else { &secret.path };
+                std::fs::read(path).map_err(|error| {
+                    CommandError::from(error).context(format!("failed to read secret {:?} from {path}", secret.id))
+                })?
+            } else {
+                std::env::var_os(variable).unwrap_or_default().into_encoded_bytes()
+            };
+            secrets.insert(secret.id, content);
+        }
+        Ok(secrets)
+    }
+
+    fn ssh(&self) -> CommandResult<BTreeMap<String, PathBuf>> {
+        let mut sockets = BTreeMap::new();
+        for ssh in flags::parse_ssh(&self.ssh)? {
+            let socket = match ssh.paths.as_slice() {
+                [] => variable("SSH_AUTH_SOCK").map(PathBuf::from).ok_or_else(|| {
+                    CommandError::new(format!(
+                        "invalid empty ssh agent socket for {:?}: SSH_AUTH_SOCK is not set",
+                        ssh.id
+                    ))
+                    .with_hint("eval $(ssh-agent) && ssh-add")
+                })?,
+                [path] => PathBuf::from(path),
+                _ => {
+                    return Err(CommandError::new("several keys for one --ssh are not supported")
+                        .with_hint("ssh-add KEY… and --ssh default"));
+                }
+            };
+            if !is_socket(&socket) {
+                return Err(CommandError::new(format!("--ssh {}: {} is no socket", ssh.id, socket.display()))
+                    .with_hint("ssh-add KEY and --ssh default"));
+            }
+            sockets.insert(ssh.id, socket);
+        }
+        Ok(sockets)
+    }
+
+    fn outputs(&self) -> CommandResult<Vec<ExportOptions>> {
+        let stdout: SharedWriter = Arc::new(Mutex::new(Box::new(std::io::stdout())));
+        let mut outputs = Vec::new();
+        for output in flags::parse_outputs(&self.output)? {
+            let archive = matches!(output.kind.as_str(), "oci" | "docker" | "tar");
+            if archive && output.destination == "-" && std::io::stdout().is_terminal() {
+                return Err(CommandError::new("dest file is required when the output is a terminal")
+                    .with_hint(format!("-o type={},dest=FILE", output.kind)));
+            }
+            outputs.extend(ExportOptions::parse(&output, Some(&stdout))?);
+        }
+        if self.push {
+            outputs.push(ExportOptions::new(Target::Push));
+        }
+        if self.load {
+            outputs.push(ExportOptions::new(Target::Store));
+        }
+        Ok(outputs)
+    }
+}
+
+/// `Dockerfile`, or `dockerfile` where only that is there.
+fn default_dockerfile(folder: &Path) -> PathBuf {
+    let (upper, lower) = (folder.join("Dockerfile"), folder.join("dockerfile"));
+    if !upper.exists() && lower.exists() { lower } else { upper }
+}
+
+fn standard_input() -> CommandResult<Vec<u8>> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        return Err(CommandError::new("a Dockerfile is expected on standard input, which is a terminal"));
+    }
+    let mut content = Vec::new();
+    stdin.take(DOCKERFILE_LIMIT).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+fn looks_like_archive(content: &[u8]) -> bool {
+    let is_compressed = [&[0x1f, 0x8b][..], b"BZh", &[0xfd, b'7', b'z'], &[0x28, 0xb5, 0x2f, 0xfd]];
+    is_compressed.iter().any(|magic| content.starts_with(magic)) || content.get(257..262) == Some(b"ustar")
+}
+
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::metadata(path).is_ok_and(|file| file.file_type().is_socket())
+}
+
+fn pair(text: &str) -> (String, String) {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    (key.to_owned(), value.to_owned())
+}
+
+fn network(name: &str) -> CommandResult<NetworkMode> {
+    match name {
+        "" | "default" | "sandbox" => Ok(NetworkMode::Sandbox),
+        "host" => Ok(NetworkMode::Host),
+        "none" => Ok(NetworkMode::None),
+        other => Err(CommandError::new(format!("network mode {other:?} not supported by buildkit"))
+            .with_hint("modes are default, host and none")),
+    }
+}

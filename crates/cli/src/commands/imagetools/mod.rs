@@ -1,0 +1,29 @@
+//! `onetag imagetools`: indexes in registries, layouts and the store.
+
+mod create;
+mod inspect;
+mod schemas;
+
+use clap::Subcommand;
+
+use crate::context::Context;
+use crate::error::CommandResult;
+
+/// Indexes in registries, image layouts and the local store
+#[derive(Debug, Subcommand)]
+pub enum ImagetoolsCommand {
+    /// Show details of an image in a registry, a layout or the store
+    Inspect(inspect::InspectArguments),
+    /// Create a new image based on source images
+    Create(create::CreateArguments),
+}
+
+impl ImagetoolsCommand {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> CommandResult {
+        match self {
+            Self::Inspect(arguments) => arguments.run(context),
+            Self::Create(arguments) => arguments.run(context),
+        }
+    }
+}

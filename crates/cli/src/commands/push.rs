@@ -1,0 +1,120 @@
+//! `onetag push`.
+
+use clap::Args;
+use onetag_engine::content::TransferEvent;
+use onetag_engine::push::{PushError, push};
+use onetag_oci::Reference;
+
+use super::pull::short;
+use crate::arguments::{Flag, FlagTable, Foreign, Treatment};
+use crate::context::Context;
+use crate::error::{CommandError, CommandResult};
+use crate::interrupt;
+use crate::output;
+
+/// Upload an image to a registry, all its platforms
+#[derive(Args, Debug)]
+pub struct PushArguments {
+    /// The image
+    #[arg(value_name = "NAME[:TAG]")]
+    name: String,
+    /// Push all tags of an image to the repository
+    #[arg(long, short)]
+    all_tags: bool,
+    /// Push one platform as a single-platform image, without the index
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
+    /// Suppress verbose output
+    #[arg(long, short)]
+    quiet: bool,
+    #[command(flatten)]
+    foreign: Foreign<PushFlags>,
+}
+
+/// Flags of `docker push`.
+#[derive(Debug)]
+pub struct PushFlags;
+
+impl FlagTable for PushFlags {
+    const FLAGS: &'static [Flag] = &[Flag::switch("disable-content-trust", Treatment::Accepted)];
+}
+
+impl PushArguments {
+    /// Runs the command.
+    pub fn run(&self, context: &Context) -> CommandResult {
+        self.foreign.settle()?;
+        context.enter_namespace()?;
+        let reference = Reference::parse(&self.name)?;
+        if reference.digest().is_some() {
+            return Err(CommandError::new("cannot push a digest reference"));
+        }
+        let mut references = vec![reference.clone().with_default_tag()];
+        if self.all_tags {
+            if reference.tag().is_some() {
+                return Err(CommandError::new("tag can't be used with --all-tags/-a"));
+            }
+            let names = context.engine()?.store()?.references()?;
+            let parsed = names.iter().filter_map(|(name, _)| Reference::parse(name).ok());
+            let repository = reference.repository();
+            references = parsed.filter(|name| name.repository() == repository && name.tag().is_some()).collect();
+            if references.is_empty() {
+                return Err(CommandError::new(format!("no such image: {}", reference.familiar_name())));
+            }
+        }
+        if !self.quiet {
+            output::note(format!("The push refers to repository [{}]", reference.repository()));
+        }
+        references.iter().try_for_each(|reference| self.one(context, reference))
+    }
+
+    fn one(&self, context: &Context, reference: &Reference) -> CommandResult {
+        let platform = self.platform.as_deref().map(crate::context::parse_platform).transpose()?;
+        let cancel = interrupt::listen();
+        let events = |event: TransferEvent| {
+            if !self.quiet {
+                show(event);
+            }
+        };
+        let result = push(context.engine()?, reference, platform.as_ref(), &cancel, &events);
+        if cancel.is_cancelled() {
+            return Err(CommandError::interrupted());
+        }
+        let pushed = result.map_err(|error| explain(error, reference))?;
+        if self.quiet {
+            return Ok(output::line(pushed.reference.to_string())?);
+        }
+        let tag = pushed.reference.tag().unwrap_or_default();
+        let descriptor = &pushed.descriptor;
+        Ok(output::line(format!("{tag}: digest: {} size: {}", descriptor.digest, descriptor.size))?)
+    }
+}
+
+fn show(event: TransferEvent) {
+    match event {
+        TransferEvent::Started { digest, .. } => output::note(format!("{}: Preparing", short(&digest))),
+        TransferEvent::Existed { digest } => output::note(format!("{}: Layer already exists", short(&digest))),
+        TransferEvent::Mounted { digest, from } => output::note(format!("{}: Mounted from {from}", short(&digest))),
+        TransferEvent::Done { digest } => output::note(format!("{}: Pushed", short(&digest))),
+        TransferEvent::Progress { .. } => {}
+    }
+}
+
+/// With the ways out that the error leaves.
+fn explain(error: PushError, reference: &Reference) -> CommandError {
+    let name = reference.familiar();
+    match &error {
+        PushError::Partial { missing, here, .. } => {
+            let mut hints = Vec::new();
+            if let Some(platform) = here.first() {
+                hints.push(format!("onetag push --platform {platform} {name}    (that platform only)"));
+            }
+            let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+            hints.push(format!(
+                "onetag pull --platform {} {name}    (what is missing, from where it came)",
+                missing.join(",")
+            ));
+            hints.into_iter().fold(CommandError::from(error), CommandError::with_hint)
+        }
+        _ => super::registry_error(error),
+    }
+}

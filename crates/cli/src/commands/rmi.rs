@@ -1,0 +1,58 @@
+//! `onetag rmi`.
+
+use clap::Args;
+use onetag_engine::images::{ImageError, remove};
+
+use crate::context::{Context, parse_platform};
+use crate::error::{CommandError, CommandResult};
+use crate::output;
+
+/// Remove one or more images, or platforms of them
+#[derive(Args, Debug)]
+pub struct RemoveArguments {
+    /// Images: names or digests
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+    /// Remove an image by digest even if it has several names
+    #[arg(long, short)]
+    force: bool,
+    /// Do not delete untagged parents: there are none
+    #[arg(long)]
+    no_prune: bool,
+    /// Remove only these platforms of the image
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    platform: Vec<String>,
+}
+
+impl RemoveArguments {
+    /// Runs the command.
+    pub fn run(&self, context: &Context) -> CommandResult {
+        context.enter_namespace()?;
+        let platforms = self.platform.iter().map(|text| parse_platform(text)).collect::<CommandResult<Vec<_>>>()?;
+        let store = context.engine()?.store()?;
+        let mut failure = None;
+        for image in &self.images {
+            match remove(store, image, &platforms, self.force) {
+                Ok(removal) => {
+                    for name in removal.untagged {
+                        output::line(format!("Untagged: {name}"))?;
+                    }
+                    for digest in removal.deleted {
+                        output::line(format!("Deleted: {digest}"))?;
+                    }
+                }
+                Err(ImageError::NotFound { .. }) if self.force => {}
+                Err(error) => {
+                    let hint =
+                        matches!(error, ImageError::SeveralNames { .. }).then(|| format!("onetag rmi --force {image}"));
+                    let error = hint.into_iter().fold(CommandError::from(error), CommandError::with_hint);
+                    // the others are removed all the same; the last error decides how the command ends
+                    if let Some(earlier) = failure.replace(error) {
+                        output::note(earlier.render(crate::error::Voice::Own).trim_end());
+                    }
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,26 @@
+//! `onetag tag`.
+
+use clap::Args;
+
+use crate::context::Context;
+use crate::error::CommandResult;
+
+/// Create a tag TARGET that refers to SOURCE
+#[derive(Args, Debug)]
+pub struct TagArguments {
+    /// An image: name or digest
+    #[arg(value_name = "SOURCE")]
+    source: String,
+    /// The new name
+    #[arg(value_name = "TARGET")]
+    target: String,
+}
+
+impl TagArguments {
+    /// Runs the command.
+    pub fn run(&self, context: &Context) -> CommandResult {
+        context.enter_namespace()?;
+        onetag_engine::images::tag(context.engine()?.store()?, &self.source, &self.target)?;
+        Ok(())
+    }
+}
