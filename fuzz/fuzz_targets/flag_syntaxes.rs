@@ -10,7 +10,7 @@ use onetag_dockerfile::lint::LintConfig;
 use onetag_dockerfile::{ports, values};
 use onetag_oci::Platform;
 
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 #[path = "../../crates/engine/src/flags/mod.rs"]
 mod flags;
 

@@ -119,6 +119,10 @@ impl Reader {
         let help = match &error.kind {
             SyntaxErrorKind::UnterminatedHeredoc => Some("the delimiter has to stand alone on a line"),
             SyntaxErrorKind::TwoArguments(_) => Some("write NAME=value"),
+            SyntaxErrorKind::NoEquals(_) => Some("put values with space in quotes: NAME=\"two words\""),
+            SyntaxErrorKind::NotStrings => Some("put every word in double quotes: [\"sleep\", \"1\"]"),
+            SyntaxErrorKind::Directive(_) => Some("parser directives stand at the top, each once: # escape=`"),
+            SyntaxErrorKind::NoInstructions => Some("a Dockerfile needs at least a FROM"),
             _ => None,
         };
         let mut diagnostic = Diagnostic::error(error.kind.to_string(), [error.lines]).with_span(error.span);

@@ -208,7 +208,7 @@ fn skip_set(rest: &mut std::str::Chars<'_>) -> Option<()> {
 fn compile(pattern: &str) -> Option<Matcher> {
     let mut source = String::from("^");
     let mut kind = Kind::Exact;
-    let mut rest = pattern.chars().peekable();
+    let mut rest = pattern.strip_prefix('\u{feff}').unwrap_or(pattern).chars().peekable();
     let mut is_first = true;
     while let Some(c) = rest.next() {
         match c {

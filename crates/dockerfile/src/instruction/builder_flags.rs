@@ -36,7 +36,8 @@ impl<'a> Flags<'a> {
             }
             let Some((name, kind)) = known.iter().find(|(known, _)| *known == name).copied() else {
                 let nearest = suggest::nearest(name, known.iter().map(|(name, _)| *name));
-                return Err(Kind::UnknownFlag { flag: flag.to_owned(), nearest }.at(focus));
+                let known = known.iter().map(|(name, _)| *name).collect();
+                return Err(Kind::UnknownFlag { flag: flag.to_owned(), nearest, known }.at(focus));
             };
             if kind != FlagKind::List && given.iter().any(|(given, ..)| *given == name) {
                 return Err(Kind::DuplicateFlag(flag.to_owned()).at(focus));

@@ -90,6 +90,8 @@ pub enum InstructionErrorKind {
         flag: String,
         /// What was probably meant, without dashes.
         nearest: Option<String>,
+        /// The flags there are, without dashes.
+        known: Vec<&'static str>,
     },
     /// A flag twice.
     #[error("duplicate flag specified: {0}")]
@@ -171,23 +173,37 @@ impl InstructionErrorKind {
         InstructionError { kind: self, focus }
     }
 
-    /// What was expected, where that helps.
+    /// What was expected, where the message does not say it.
     pub fn help(&self) -> Option<String> {
+        use InstructionErrorKind as Kind;
         let text = match self {
-            InstructionErrorKind::NotJson(name) => {
-                format!("write the words as a JSON array: {name} [\"/bin/sh\", \"-c\"]")
+            Kind::Unknown { nearest: None, .. } => {
+                format!("the instructions are {}", super::KEYWORDS.join(", "))
             }
-            InstructionErrorKind::FromArguments => "write FROM image, or FROM image AS name".to_owned(),
-            InstructionErrorKind::StageName(_) => {
+            Kind::UnknownFlag { known, .. } if known.is_empty() => "this instruction takes no flags".to_owned(),
+            Kind::UnknownFlag { known, .. } => {
+                let known: Vec<String> = known.iter().map(|name| format!("--{name}")).collect();
+                format!("the flags are {}", known.join(", "))
+            }
+            Kind::FlagValue(flag) => format!("write {flag}=value"),
+            Kind::FlagNotBoolean { flag, .. } => format!("write {flag}, {flag}=true or {flag}=false"),
+            Kind::NotJson(name) => format!("write the words as a JSON array: {name} [\"/bin/sh\", \"-c\"]"),
+            Kind::FromArguments => "write FROM image, or FROM image AS name".to_owned(),
+            Kind::StageName(_) => {
                 "a stage name begins with a letter and goes on with letters, digits, '-', '_' and '.'".to_owned()
             }
-            InstructionErrorKind::NoStage => "begin the stage with FROM; only ARG may stand before it".to_owned(),
-            InstructionErrorKind::NoDestination(name) => format!("write {name} source… destination"),
-            InstructionErrorKind::Duration(DurationError::MissingUnit(value)) => {
+            Kind::NoStage => "begin the stage with FROM; only ARG may stand before it".to_owned(),
+            Kind::NoDestination(name) => format!("write {name} source… destination"),
+            Kind::BlankName(name) => format!("write {name} name=value"),
+            Kind::HealthType(_) | Kind::HealthNoCommand => {
+                "write HEALTHCHECK CMD command, or HEALTHCHECK NONE".to_owned()
+            }
+            Kind::Duration(DurationError::MissingUnit(value)) => {
                 format!("give the unit: {value}s for seconds, {value}m for minutes")
             }
-            InstructionErrorKind::Network(_) => "the modes are default, none and host".to_owned(),
-            InstructionErrorKind::Security(_) => "the modes are sandbox and insecure".to_owned(),
+            Kind::Network(_) => "the modes are default, none and host".to_owned(),
+            Kind::Security(_) => "the modes are sandbox and insecure".to_owned(),
+            Kind::Mount(error) => return error.help(),
             _ => return None,
         };
         Some(text)

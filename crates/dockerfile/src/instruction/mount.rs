@@ -150,6 +150,27 @@ pub enum MountError {
     SharingNotCache(MountType),
 }
 
+impl MountError {
+    /// What was expected, where the message does not say it.
+    pub fn help(&self) -> Option<String> {
+        let text = match self {
+            MountError::UnknownType { .. } => format!("the types are {}", TYPES.join(", ")),
+            MountError::UnknownSharing { .. } => format!("the ways of sharing are {}", SHARINGS.join(", ")),
+            MountError::UnknownKey { nearest: None, .. } => format!("the options are {}", KEYS.join(", ")),
+            MountError::NotForType { key, .. } if key == "size" => {
+                "only type=tmpfs has a size; put the type first".into()
+            }
+            MountError::NotForType { key, .. } if key == "required" => {
+                "only type=secret and type=ssh can be required; put the type first".into()
+            }
+            MountError::Variable(_) => "name the image in a stage of its own and mount from that stage".into(),
+            MountError::NoValue(field) => format!("write {field}=value"),
+            _ => return None,
+        };
+        Some(text)
+    }
+}
+
 fn did_you_mean(nearest: &Option<String>) -> String {
     nearest.as_ref().map(|nearest| format!(" (did you mean {nearest}?)")).unwrap_or_default()
 }

@@ -35,8 +35,10 @@ fn announced(word: &str) -> Result<Option<Heredoc>, ShellError> {
     let [name] = words.as_slice() else { return Ok(None) };
     lex.raw_quotes = true;
     let raw = lex.process_word(rest, &Variables::new())?.words;
+    let [raw] = raw.as_slice() else { return Ok(None) };
+    // What is quoted loses its quotes in one of the two.
     let quotes = |text: &str| text.chars().filter(|c| matches!(c, '\'' | '"')).count();
-    let expand = raw.iter().map(|word| quotes(word)).sum::<usize>() == quotes(name);
+    let expand = quotes(raw) == quotes(name);
     let file_descriptor = if digits == 0 { 0 } else { word[..digits].parse().unwrap_or(u64::MAX) };
     Ok(Some(Heredoc { name: name.clone(), file_descriptor, expand, chomp, content: String::new() }))
 }

@@ -131,7 +131,8 @@ impl Lex {
         let mut reader = Reader {
             lex: self,
             environment,
-            text: word,
+            // A byte order mark is no character of the word.
+            text: word.strip_prefix('\u{feff}').unwrap_or(word),
             position: 0,
             depth: 0,
             raw_escapes: self.raw_escapes,

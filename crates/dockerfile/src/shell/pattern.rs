@@ -36,7 +36,7 @@ struct Match {
 impl Pattern {
     pub(super) fn parse(text: &str) -> Result<Self, ShellErrorKind> {
         let mut tokens = Vec::new();
-        let mut characters = text.chars().peekable();
+        let mut characters = text.strip_prefix('\u{feff}').unwrap_or(text).chars();
         while let Some(c) = characters.next() {
             tokens.push(match c {
                 '*' => Token::Run,
