@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod corpus;
+mod errors;
 mod lowering;
 mod recorded;
 mod vectors;
