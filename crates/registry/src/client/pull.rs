@@ -143,11 +143,10 @@ async fn head_manifest(exchange: &Exchange, endpoint: &Endpoint, reference: &Ref
                 return Ok(descriptor);
             }
         }
-        Err(Error::Status { status, .. })
-            if matches!(
-                status,
-                StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED | StatusCode::BAD_REQUEST
-            ) => {}
+        Err(Error::Status {
+            status: StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED | StatusCode::BAD_REQUEST,
+            ..
+        }) => {}
         Err(error) => return Err(error),
     }
     let served = get_manifest(exchange, endpoint, reference).await?;

@@ -1,7 +1,9 @@
 //! Client and server against each other, against misbehaving registries and against other programs.
 
 mod authorization;
+mod durability;
 mod faults;
+mod programs;
 mod round_trip;
 mod scripted;
 mod specification;

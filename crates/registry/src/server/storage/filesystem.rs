@@ -132,7 +132,7 @@ impl Storage for FilesystemStorage {
 
     fn age(&self, key: &str) -> Result<Option<Duration>> {
         let metadata = absent(fs::metadata(self.record_path(key)?)).context("reading record", key)?;
-        Ok(metadata.as_ref().map(age_of))
+        Ok(metadata.as_ref().filter(|metadata| metadata.is_file()).map(age_of))
     }
 
     fn write(&self, key: &str, value: &[u8]) -> Result<()> {
@@ -326,12 +326,14 @@ fn read_full(file: &File, buffer: &mut [u8], offset_bytes: u64) -> io::Result<us
     Ok(filled)
 }
 
-/// Absence as `None`; a file where a folder was expected is absence too.
+/// Absence as `None`; a file where a folder was expected, or the other way round, is absence too.
 fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(error),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => Ok(None),
+            _ => Err(error),
+        },
     }
 }
 

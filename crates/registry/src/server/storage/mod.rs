@@ -3,6 +3,8 @@
 //! The trait is cut so that an object store can stand behind it: nothing is renamed, appended to or opened by path. Every method
 //! blocks; what it has returned from is durable.
 
+#[cfg(test)]
+mod contract;
 mod filesystem;
 
 use std::fmt;
