@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, symlinkat};
+use rustix::fs::{FileType, Mode, OFlags, mkdirat, mknodat, openat, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use rustix::pty::OpenptFlags;
@@ -13,9 +13,8 @@ use crate::mounting::{FsOption, attach, clone_tree, make};
 use crate::plan::Plan;
 use crate::sys;
 
-/// Character devices: name, major, minor.
-const NODES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+/// The devices that every process has.
+const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 const LINKS: [(&str, &str); 6] = [
     ("fd", "/proc/self/fd"),
@@ -33,11 +32,15 @@ pub(super) type Terminal = (OwnedFd, OwnedFd);
 pub(super) fn build(builder: &mut Builder, root: BorrowedFd<'_>, plan: &Plan) -> Result<Option<Terminal>, Failure> {
     let device_tree = builder.standard(root, "dev", || {
         let options = [FsOption::Text("mode", "755"), FsOption::Text("size", "65536k")];
-        make("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID).map_err(failed("mount a tmpfs for /dev"))
+        let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID;
+        if plan.confined {
+            attributes |= MountAttrFlags::MOUNT_ATTR_NODEV;
+        }
+        make("tmpfs", &options, attributes).map_err(failed("mount a tmpfs for /dev"))
     })?;
     let dev = device_tree.as_fd();
-    for (name, major, minor) in NODES {
-        node(dev, name, makedev(major, minor))?;
+    for name in NODES {
+        node(dev, name)?;
     }
     if !plan.confined {
         host_devices(dev);
@@ -68,13 +71,8 @@ fn folder(dev: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Failure> {
     openat(dev, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(failed(format!("open /dev/{name}")))
 }
 
-/// Makes a device, or mounts the host's where making one is not allowed.
-fn node(dev: BorrowedFd<'_>, name: &str, device: u64) -> Result<(), Failure> {
-    match mknodat(dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), device) {
-        Ok(()) => return Ok(()),
-        Err(Errno::PERM | Errno::ACCESS) => {}
-        Err(errno) => return Err(failed(format!("make /dev/{name}"))(errno)),
-    }
+/// Mounts one of the host's devices. A device that a confined process makes itself does nothing: all of its other mounts are without devices.
+fn node(dev: BorrowedFd<'_>, name: &str) -> Result<(), Failure> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     drop(openat(dev, name, flags, Mode::from_raw_mode(0o666)).map_err(failed(format!("make /dev/{name}")))?);
     let place = openat(dev, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
@@ -97,7 +95,7 @@ fn host_devices(dev: BorrowedFd<'_>) {
         } else {
             continue;
         };
-        if ["ptmx", "console"].contains(&name.as_str()) || NODES.iter().any(|(known, ..)| *known == name) {
+        if ["ptmx", "console"].contains(&name.as_str()) || NODES.contains(&name.as_str()) {
             continue;
         }
         // What cannot be made is not there: a container of an ordinary user has no block devices.

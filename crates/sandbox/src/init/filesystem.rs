@@ -45,6 +45,10 @@ pub(super) fn build(plan: &Plan, content: &[u8]) -> Result<Built, Failure> {
     let extra = mount_points(plan, &sources)?;
     let place = outside_place(&plan.rootfs).map_err(|error| Failure::setup("open the root file system", &error))?;
     let tree = open_root(&plan.rootfs, extra.as_deref(), true)?;
+    if plan.confined {
+        without_devices(&tree)?;
+        sources.iter().try_for_each(without_devices)?;
+    }
     attach(tree.as_fd(), place.as_fd()).map_err(failed("attach the root file system"))?;
     let root = tree.as_fd();
 
@@ -123,6 +127,12 @@ fn mount_points(plan: &Plan, sources: &[OwnedFd]) -> Result<Option<PathBuf>, Fai
 /// Whether a tree's root is a folder.
 fn is_folder(tree: &OwnedFd) -> rustix::io::Result<bool> {
     Ok(FileType::from_raw_mode(fstat(tree.as_fd())?.st_mode) == FileType::Directory)
+}
+
+/// Makes every device in a tree a dead one.
+fn without_devices(tree: &OwnedFd) -> Result<(), Failure> {
+    sys::mount_attributes(tree.as_fd(), MountAttributes::NO_DEVICES, true)
+        .map_err(|error| Failure::setup("mount without devices", &error))
 }
 
 fn mount_proc() -> Result<OwnedFd, Failure> {
