@@ -96,6 +96,29 @@ impl Diagnostic {
     }
 }
 
+/// All errors of a Dockerfile as a user is to see them: BuildKit's excerpt for the first, then for each its place, what is
+/// wrong, the characters in question and what to do about it.
+pub fn render(filename: &str, source: &str, diagnostics: &[Diagnostic]) -> String {
+    let mut out = diagnostics.first().map(|first| first.excerpt(filename, source)).unwrap_or_default();
+    for diagnostic in diagnostics {
+        let line = diagnostic.first_line().unwrap_or_default();
+        let prefix = format!("dockerfile parse error on line {line}: ");
+        let message = diagnostic.message.strip_prefix(&prefix).unwrap_or(&diagnostic.message);
+        let place = match diagnostic.span {
+            Some(span) => span.start.to_string(),
+            None => line.to_string(),
+        };
+        out.push_str(&format!("{filename}:{place}: {message}\n"));
+        for line in diagnostic.underline(source).lines() {
+            out.push_str(&format!("    {line}\n"));
+        }
+        if let Some(help) = &diagnostic.help {
+            out.push_str(&format!("    hint: {help}\n"));
+        }
+    }
+    out
+}
+
 /// The lines around the marked ones: file name and line, then every line with its number, `>>>` in
 /// front of the marked ones.
 pub fn excerpt(filename: &str, source: &str, marked: &[LineRange]) -> String {

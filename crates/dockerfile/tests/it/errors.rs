@@ -1,5 +1,6 @@
 //! What a user sees of a Dockerfile with mistakes.
 
+use onetag_dockerfile::diagnostic::render;
 use onetag_dockerfile::parse;
 
 const DOCKERFILE: &str = "\
@@ -16,33 +17,33 @@ EXPOSE
 #[test]
 fn all_errors_are_shown_with_place_cause_and_remedy() {
     let (file, errors) = parse(DOCKERFILE.as_bytes());
-    let mut shown = String::new();
-    for error in &errors {
-        let place = error.span.map(|span| span.start.to_string()).unwrap_or_default();
-        shown.push_str(&format!("{place}: {}\n{}", error.message, error.underline(&file.source)));
-        if let Some(help) = &error.help {
-            shown.push_str(&format!("hint: {help}\n"));
-        }
-    }
+    let shown = render("Dockerfile", &file.source, &errors);
     let expected = "\
-2:1: dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)
-RUNN make
-^^^^
-3:6: dockerfile parse error on line 3: unknown flag: --form (did you mean from?)
-COPY --form=x a \\
-     ^^^^^^^^
-hint: the flags are --chown, --from, --chmod, --link, --exclude, --parents
-6:13: dockerfile parse error on line 6: time: missing unit in duration \"5\"
-HEALTHCHECK --interval=5 CMD true
-            ^^^^^^^^^^^^
-hint: give the unit: 5s for seconds, 5m for minutes
-7:1: dockerfile parse error on line 7: SHELL requires the arguments to be in JSON form
-SHELL /bin/bash
-^^^^^^^^^^^^^^^
-hint: write the words as a JSON array: SHELL [\"/bin/sh\", \"-c\"]
-8:1: dockerfile parse error on line 8: EXPOSE requires at least one argument
-EXPOSE
-^^^^^^
+Dockerfile:2
+--------------------
+   1 |     FROM alpine AS build
+   2 | >>> RUNN make
+   3 |     COPY --form=x a \\
+   4 |       b /c
+--------------------
+Dockerfile:2:1: unknown instruction: RUNN (did you mean RUN?)
+    RUNN make
+    ^^^^
+Dockerfile:3:6: unknown flag: --form (did you mean from?)
+    COPY --form=x a \\
+         ^^^^^^^^
+    hint: the flags are --chown, --from, --chmod, --link, --exclude, --parents
+Dockerfile:6:13: time: missing unit in duration \"5\"
+    HEALTHCHECK --interval=5 CMD true
+                ^^^^^^^^^^^^
+    hint: give the unit: 5s for seconds, 5m for minutes
+Dockerfile:7:1: SHELL requires the arguments to be in JSON form
+    SHELL /bin/bash
+    ^^^^^^^^^^^^^^^
+    hint: write the words as a JSON array: SHELL [\"/bin/sh\", \"-c\"]
+Dockerfile:8:1: EXPOSE requires at least one argument
+    EXPOSE
+    ^^^^^^
 ";
     assert_eq!(shown, expected);
 }
