@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
 use url::Url;
 
-use super::Client;
 use super::exchange::Exchange;
+use super::{Client, outside};
 use crate::content::BlobSink;
 use crate::error::{Error, RedactedUrl, Result};
 
@@ -49,7 +49,7 @@ impl Client {
                     Ok(download) => return Ok(download),
                     Err(error) => attempts.wait(error).await?,
                 }
-                sink.restart().map_err(|source| sink_error(&target, source))?;
+                outside(|| sink.restart()).map_err(|source| sink_error(&target, source))?;
             }
         })
     }
@@ -106,7 +106,7 @@ async fn fetch(
             source: Box::new(error),
         })?;
         if let Some(bytes) = frame.data_ref() {
-            sink.write(bytes).map_err(|source| sink_error(url, source))?;
+            outside(|| sink.write(bytes)).map_err(|source| sink_error(url, source))?;
         }
     }
 }

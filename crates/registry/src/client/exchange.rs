@@ -400,7 +400,7 @@ fn read_chunk(reader: &mut dyn Read, remaining_bytes: Option<u64>) -> std::io::R
     }
     let mut chunk = BytesMut::zeroed(size);
     loop {
-        match reader.read(&mut chunk) {
+        match super::outside(|| reader.read(&mut chunk)) {
             Ok(0) if remaining_bytes.is_some() => return Err(std::io::ErrorKind::UnexpectedEof.into()),
             Ok(read) => {
                 chunk.truncate(read);

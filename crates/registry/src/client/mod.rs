@@ -2,7 +2,7 @@
 //!
 //! A [`Client`] is cheap to make and to clone. Its runtime (two threads) starts with the first request; the calling thread itself
 //! hashes, reads sources and writes sinks, so that transfers made from several threads run in parallel. It MUST NOT be called from a
-//! thread that runs an asynchronous runtime.
+//! thread that runs an asynchronous runtime; sources and sinks may call it.
 
 mod auth;
 mod body;
@@ -137,6 +137,11 @@ impl Client {
         // When two threads get here at once, one of them made its runtime in vain.
         Ok(self.inner.started.get_or_init(|| Started { runtime: Some(runtime), exchange }))
     }
+}
+
+/// Runs what the caller brought along (a source, a sink) outside of the runtime, so that it may block, and may use this client.
+pub(crate) fn outside<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
 }
 
 impl std::fmt::Debug for Client {

@@ -7,10 +7,10 @@ use hyper::body::Incoming;
 use onetag_oci::{Descriptor, Digest, Digester, ManifestDocument, Reference, media_type};
 use url::Url;
 
-use super::Client;
 use super::exchange::{Call, Exchange, read_body};
 use super::hosts::{self, Endpoint};
 use super::scope::Scope;
+use super::{Client, outside};
 use crate::content::BlobSink;
 use crate::error::{Error, RedactedUrl, Result};
 use crate::wire::{self, MANIFEST_LIMIT_BYTES, range};
@@ -348,7 +348,7 @@ impl<'a> Download<'a> {
             if matches!(error, Error::DigestMismatch { .. } | Error::SizeMismatch { .. }) && !wrong {
                 // Once more from the beginning: a broken proxy or disk may have been in the way.
                 wrong = true;
-                self.sink.restart().map_err(|source| sink_error(&self.descriptor.digest, source))?;
+                outside(|| self.sink.restart()).map_err(|source| sink_error(&self.descriptor.digest, source))?;
                 self.offset_bytes = 0;
                 self.reset_digester();
                 continue;
@@ -446,7 +446,7 @@ impl<'a> Download<'a> {
         if let Some(digester) = &mut self.digester {
             digester.update(data);
         }
-        self.sink.write(data).map_err(|source| sink_error(&self.descriptor.digest, source))?;
+        outside(|| self.sink.write(data)).map_err(|source| sink_error(&self.descriptor.digest, source))?;
         self.offset_bytes = arrived;
         Ok(())
     }

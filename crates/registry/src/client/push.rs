@@ -6,11 +6,11 @@ use hyper::body::Incoming;
 use onetag_oci::{Descriptor, Digest, Reference};
 use url::Url;
 
-use super::Client;
 use super::exchange::{self, Call, Exchange, Upload};
 use super::hosts::{self, Endpoint};
 use super::pull::{blob_exists, with_tls};
 use super::scope::Scope;
+use super::{Client, outside};
 use crate::content::{BlobSource, GrowingSource};
 use crate::error::{Error, RedactedUrl, Result};
 use crate::wire::{self, range};
@@ -374,7 +374,7 @@ impl<'a> Target<'a> {
             if let Some(length) = length_bytes {
                 call = call.header(header::CONTENT_LENGTH, &length.to_string());
             }
-            let reader = open(0).map_err(|source| Error::Source { what: what.to_owned(), source })?;
+            let reader = outside(|| open(0)).map_err(|source| Error::Source { what: what.to_owned(), source })?;
             let mut upload = Upload { reader, length_bytes, sent_bytes: 0 };
             let response = self.exchange.send_upload(&call, &mut upload).await?;
             if response.status().is_success() {
@@ -414,7 +414,8 @@ impl BlobSource for Finished<'_> {
 }
 
 fn finish(source: &dyn GrowingSource) -> Result<(Digest, u64)> {
-    source.finish().map_err(|source| Error::Source { what: "a blob that is being written".to_owned(), source })
+    outside(|| source.finish())
+        .map_err(|source| Error::Source { what: "a blob that is being written".to_owned(), source })
 }
 
 /// Whether another attempt makes sense: also when the registry has forgotten the upload, or disagrees on how much has arrived.

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex};
 
 use onetag_oci::{Algorithm, Digest, media_type};
-use onetag_registry::{GrowingSource, Pushed};
+use onetag_registry::{BlobSource, GrowingSource, Pushed};
 
 use crate::support::{TestRegistry, client, describe, noise, push_index};
 
@@ -84,6 +84,39 @@ fn no_registry_is_said_at_once() {
     let error = client().resolve(&reference).expect_err("no registry");
     assert_eq!(error.to_string(), "cannot connect to 127.0.0.1:1");
     assert!(started.elapsed().as_secs() < 2);
+}
+
+/// A blob that has to be fetched before it can be pushed.
+struct Elsewhere<'a> {
+    client: &'a onetag_registry::Client,
+    repository: onetag_oci::Reference,
+    descriptor: onetag_oci::Descriptor,
+}
+
+impl BlobSource for Elsewhere<'_> {
+    fn open(&self, offset_bytes: u64) -> std::io::Result<Box<dyn Read + Send>> {
+        let mut fetched = Vec::new();
+        self.client.fetch_blob(&self.repository, &self.descriptor, &mut fetched).map_err(std::io::Error::other)?;
+        fetched.open(offset_bytes)
+    }
+
+    fn size(&self) -> u64 {
+        self.descriptor.size
+    }
+}
+
+#[test]
+fn sources_may_use_the_client_that_reads_them() {
+    let (from, to) = (TestRegistry::start(), TestRegistry::start());
+    let client = client();
+    let blob = noise(200_000, 12);
+    let descriptor = describe(&blob, media_type::OCI_LAYER);
+    client.push_blob(&from.reference("a"), &descriptor, &blob, &[]).expect("pushed");
+    let source = Elsewhere { client: &client, repository: from.reference("a"), descriptor: descriptor.clone() };
+    assert_eq!(client.push_blob(&to.reference("b"), &descriptor, &source, &[]).expect("pushed"), Pushed::Uploaded);
+    let mut fetched = Vec::new();
+    client.fetch_blob(&to.reference("b"), &descriptor, &mut fetched).expect("fetched");
+    assert_eq!(fetched, blob);
 }
 
 /// A blob that another thread is writing.
