@@ -11,8 +11,10 @@ use onetag_oci::{
     Descriptor, DiffId, Digest, Document, DocumentError, ImageConfig, Manifest, ManifestDocument, Platform,
     PlatformMatcher, Reference, media_type, only, select,
 };
+use onetag_solver::Cancellation;
 
 use crate::Engine;
+use crate::content::{Contents, Location, Transfer};
 use crate::snapshot::{ImageLayer, Layer, Snapshot};
 
 /// Documents are not larger than this.
@@ -61,6 +63,15 @@ pub enum CatalogError {
         reference: String,
         /// The inner index.
         digest: Digest,
+    },
+    /// An OCI layout that cannot be read.
+    #[error("cannot use {layout}")]
+    Layout {
+        /// What was given.
+        layout: String,
+        /// Why not.
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// A manifest whose config tells of other layers.
     #[error("{reference}: {layers} layers in the manifest, {diff_ids} diff IDs in the config")]
@@ -122,6 +133,7 @@ type Memo<K, V> = Mutex<HashMap<K, Arc<OnceLock<Result<V, CatalogError>>>>>;
 /// Finds images for one build; equal questions are asked once.
 pub(crate) struct Catalog {
     engine: Engine,
+    imports: Memo<String, Digest>,
     tops: Memo<(String, bool), Arc<ManifestDocument>>,
     images: Memo<(Digest, String), Arc<FoundImage>>,
 }
@@ -138,7 +150,28 @@ fn once<K: std::hash::Hash + Eq, V: Clone>(
 impl Catalog {
     /// A catalogue over the engine's store and registries.
     pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine, tops: Mutex::default(), images: Mutex::default() }
+        Self { engine, imports: Mutex::default(), tops: Mutex::default(), images: Mutex::default() }
+    }
+
+    /// Brings an image of an OCI layout (`oci-layout://PATH[:NAME][@DIGEST]`) into the store, where it is then found by
+    /// its digest.
+    pub(crate) fn import(&self, layout: &str) -> Result<Digest, CatalogError> {
+        once(&self.imports, layout.to_owned(), || {
+            let imported = self.import_once(layout).map_err(Arc::from);
+            imported.map_err(|source| CatalogError::Layout { layout: layout.to_owned(), source })
+        })
+    }
+
+    fn import_once(&self, layout: &str) -> Result<Digest, Box<dyn std::error::Error + Send + Sync>> {
+        let location = Location::parse(layout)?;
+        let contents = Contents::new(&self.engine);
+        let found = contents.find(&location)?;
+        let digest = found.descriptor.digest.clone();
+        // Nothing gets this name: content is addressed by its digest.
+        let place = Location::parse("store:context")?;
+        let cancellation = Cancellation::new();
+        Transfer::new(contents, &location, &place, &cancellation, &|_| {}).tree(&found, &|_| true)?;
+        Ok(digest)
     }
 
     /// The image of a platform. The platform of an image that is not in an index is not enforced; see
@@ -149,13 +182,21 @@ impl Catalog {
         platform: &Platform,
         mode: ResolveMode,
     ) -> Result<Arc<FoundImage>, CatalogError> {
-        let pull = mode == ResolveMode::ForcePull;
-        let top = once(&self.tops, (reference.to_string(), pull), || self.top(reference, pull))?;
+        let top = self.points_to(reference, mode)?;
         let key = (top.digest().clone(), platform.format_all());
         once(&self.images, key, || self.image(reference, &top, platform).map(Arc::new))
     }
 
     /// What a reference points to.
+    pub(crate) fn points_to(
+        &self,
+        reference: &Reference,
+        mode: ResolveMode,
+    ) -> Result<Arc<ManifestDocument>, CatalogError> {
+        let pull = mode == ResolveMode::ForcePull;
+        once(&self.tops, (reference.to_string(), pull), || self.top(reference, pull))
+    }
+
     fn top(&self, reference: &Reference, pull: bool) -> Result<Arc<ManifestDocument>, CatalogError> {
         if let Some(digest) = reference.digest() {
             return self.document(reference, digest, None).map(Arc::new);

@@ -32,8 +32,6 @@ enum Refusal {
         #[source]
         source: Arc<std::io::Error>,
     },
-    #[error("unsupported context source {kind} for {name}")]
-    Kind { kind: String, name: String },
 }
 
 impl<'a> BuildResolver<'a> {
@@ -181,8 +179,8 @@ impl Resolver for BuildResolver<'_> {
             Some(("http" | "https", _)) => NamedContext::Http(value.clone()),
             Some(("git" | "ssh", _)) => NamedContext::Git(value.clone()),
             Some(("oci-layout", _)) => {
-                let kind = "oci-layout".to_owned();
-                return Err(ResolveError::new(Refusal::Kind { kind, name: key.to_owned() }));
+                let digest = self.catalog.import(value).map_err(ResolveError::new)?;
+                NamedContext::OciLayout { store: key.to_owned(), digest }
             }
             _ if value.starts_with("target:") => NamedContext::Stage(value["target:".len()..].to_owned()),
             _ => {

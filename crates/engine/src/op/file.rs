@@ -290,7 +290,8 @@ fn copy_request(copy: &CopyAction, owner: Option<(u32, u32)>) -> Result<CopyRequ
         }
     };
     let parent_mode = match &copy.mode {
-        CopyMode::Octal(mode) => Some(*mode),
+        // Folders made on the way get permission bits only, as in BuildKit.
+        CopyMode::Octal(mode) => Some(*mode & 0o777),
         CopyMode::Keep | CopyMode::Symbolic(_) => None,
     };
     Ok(CopyRequest {

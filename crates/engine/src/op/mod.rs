@@ -80,7 +80,7 @@ impl Session {
 fn source_op(session: Arc<Session>, source: &SourceOp, op: &llb::Op) -> Result<Box<dyn Op<Artifact>>, OpError> {
     let (scheme, rest) = source.identifier.split_once("://").unwrap_or((source.identifier.as_str(), ""));
     Ok(match scheme {
-        "docker-image" => Box::new(image::ImageSource::new(session, rest, op)?),
+        "docker-image" | "oci-layout" => Box::new(image::ImageSource::new(session, rest, op)?),
         "local" => Box::new(local::LocalSource::new(session, rest, source)?),
         "http" | "https" => Box::new(http::HttpSource::new(session, source)?),
         "git" => Box::new(git::GitSource::new(session, source).map_err(StepError::from)?),
