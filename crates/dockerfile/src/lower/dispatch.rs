@@ -33,7 +33,7 @@ impl Lowering<'_> {
 
     fn dispatch_stage(&mut self, id: StageId) -> Result<()> {
         self.stages.inherit(id);
-        let (hostname, network) = (self.options.hostname.clone(), self.options.network);
+        let (hostname, network) = (self.hostname(), self.options.network);
         let target = self.target_platform.clone();
         let stage = self.stage(id);
         stage.is_dispatched = true;
@@ -64,6 +64,12 @@ impl Lowering<'_> {
             self.dispatch(id, &mut command).at(Some(lines))?;
         }
         Ok(())
+    }
+
+    /// The host name of steps; the build argument wins over the option.
+    fn hostname(&self) -> String {
+        let given = self.options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").filter(|name| !name.is_empty());
+        given.unwrap_or(&self.options.hostname).clone()
     }
 
     fn dispatch(&mut self, id: StageId, command: &mut StageCommand) -> Result<()> {

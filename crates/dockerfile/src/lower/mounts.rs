@@ -124,7 +124,8 @@ impl Lowering<'_> {
             Some(Sharing::Private) => CacheSharing::Private,
             Some(Sharing::Locked) => CacheSharing::Locked,
         };
-        CacheMount { id: format!("{}/{id}", self.options.cache_namespace), sharing }
+        let namespace = self.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS").unwrap_or(&self.options.cache_namespace);
+        CacheMount { id: format!("{namespace}/{id}"), sharing }
     }
 }
 

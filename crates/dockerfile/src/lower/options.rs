@@ -37,11 +37,11 @@ pub struct LowerOptions {
     pub ulimits: Vec<Ulimit>,
     /// `--cgroup-parent`; empty for none.
     pub cgroup_parent: String,
-    /// Host name of every step (`BUILDKIT_SANDBOX_HOSTNAME`); empty for the default.
+    /// Host name of every step; empty for the default. The build argument `BUILDKIT_SANDBOX_HOSTNAME` wins.
     pub hostname: String,
     /// Where base images may be found.
     pub resolve_mode: ResolveMode,
-    /// Prefix of cache mounts' identifiers (`BUILDKIT_CACHE_MOUNT_NS`).
+    /// Prefix of cache mounts' identifiers. The build argument `BUILDKIT_CACHE_MOUNT_NS` wins.
     pub cache_namespace: String,
     /// What stands in `local.unique` of local sources. It MUST be the same for all platforms of a build.
     pub local_unique: String,

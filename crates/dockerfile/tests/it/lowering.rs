@@ -171,7 +171,9 @@ fn run_has_every_kind_of_mount() {
                 --mount=type=cache,id=c,sharing=locked,uid=7,mode=0700,target=/c \
                 --mount=type=secret,id=token,env=TOKEN --mount=type=secret,source=k,target=/k,required,mode=0440 \
                 --mount=type=ssh --mount=type=tmpfs,size=1m,target=/x make\n";
-    let lowered = try_lower(text, &LowerOptions { cache_namespace: "ns".into(), ..amd64() }, &Fake::default()).unwrap();
+    let mut options = amd64();
+    options.build_args.insert("BUILDKIT_CACHE_MOUNT_NS".into(), "ns".into());
+    let lowered = try_lower(text, &options, &Fake::default()).unwrap();
     let exec = exec(&lowered);
     let targets: Vec<&str> = exec.mounts.iter().map(|mount| mount.target.as_str()).collect();
     assert_eq!(targets, ["/", "/c", "/s", "/x", "/k", "/run/buildkit/ssh_agent.0"]);
