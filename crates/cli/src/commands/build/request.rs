@@ -140,11 +140,11 @@ impl BuildArguments {
         if self.platform.is_empty() {
             return Ok(context.platform(None)?.into_iter().collect());
         }
-        let parsed = flags::parse_platforms(&self.platform, &Platform::host()).map_err(|error| {
+        // A platform that is given twice is in the index twice, as with buildx.
+        flags::parse_platforms(&self.platform, &Platform::host()).map_err(|error| {
             CommandError::from(error)
                 .with_hint("platforms are written os/arch[/variant], such as linux/arm64 or linux/arm/v7")
-        })?;
-        Ok(flags::deduplicate_platforms(&parsed))
+        })
     }
 
     fn tags(&self) -> CommandResult<Vec<Reference>> {
