@@ -136,6 +136,10 @@ fn write_tar(engine: &Engine, output: &mut dyn Write, entries: &BTreeMap<String,
         header.set_gid(0);
         let (kind, mode, size) = match content {
             Content::Folder => (tar::EntryType::Directory, 0o755, 0),
+            // The index of an unpacked layout is changed by whoever adds to it; blobs never are.
+            Content::Bytes(bytes) if matches!(name.as_str(), "index.json" | "manifest.json") => {
+                (tar::EntryType::Regular, 0o644, bytes.len() as u64)
+            }
             Content::Bytes(bytes) => (tar::EntryType::Regular, 0o444, bytes.len() as u64),
             Content::Blob(_, size) => (tar::EntryType::Regular, 0o444, *size),
         };
