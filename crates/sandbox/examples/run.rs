@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use onetag_oci::Platform;
 use onetag_sandbox::{
-    Network, NetworkMode, ProcessSpec, RootFs, Sandbox, SandboxOptions, Stdio, enter_user_namespace, init_if_requested,
+    Network, NetworkMode, ProcessSpec, RootFs, Sandbox, SandboxOptions, Stdio, enter_user_namespace, examine,
+    init_if_requested,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -38,13 +39,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             other => return Err(format!("unknown option {other}").into()),
         }
     }
-    let sandbox = Sandbox::new(SandboxOptions { search_path: path, ..SandboxOptions::default() });
+    let sandbox = Sandbox::new(SandboxOptions { search_path: path.clone(), ..SandboxOptions::default() });
     let Some(root) = arguments.next() else {
         let begin = Instant::now();
         for support in sandbox.platforms() {
             println!("{:<16} {:?}", support.platform.to_string(), support.how);
         }
         eprintln!("{entered:?} {entering:?} {:?}", begin.elapsed());
+        for finding in examine(&sandbox, &Ok(entered), &std::env::temp_dir(), &path).findings {
+            println!(
+                "{:?} {}: {} {}",
+                finding.verdict,
+                finding.subject,
+                finding.detail,
+                finding.hint.unwrap_or_default()
+            );
+        }
         return Ok(());
     };
     let root = PathBuf::from(root).canonicalize()?;

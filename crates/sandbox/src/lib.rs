@@ -12,9 +12,11 @@
 #![deny(unsafe_code)]
 
 mod capabilities;
+mod control_group;
 mod elf;
 mod emulation;
 mod error;
+mod host;
 mod init;
 mod limits;
 mod mounting;
@@ -30,6 +32,7 @@ pub mod users;
 
 pub use emulation::{EmulatorChoice, How, PlatformSupport};
 pub use error::{Error, Result};
+pub use host::{Finding, HostReport, Verdict, examine};
 pub use mounting::mount_detached;
 pub use network::{Network, NetworkHandle};
 pub use process::{ExitStatus, Process, Sandbox, SandboxOptions};

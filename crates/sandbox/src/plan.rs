@@ -66,6 +66,8 @@ pub(crate) struct Plan {
 pub(crate) struct Surroundings<'a> {
     pub resolv_conf: &'a [u8],
     pub control_groups: Vec<std::path::PathBuf>,
+    /// The number of processes, where no control group counts them.
+    pub process_limit: Option<u64>,
     pub single_id: Option<String>,
 }
 
@@ -112,11 +114,14 @@ pub(crate) fn plan(spec: &ProcessSpec, surroundings: Surroundings<'_>) -> Result
     let resolv_conf = keep(spec.resolv_conf.as_deref().unwrap_or(surroundings.resolv_conf));
     let confined = spec.security == Security::Default;
     let bounding = if confined { Some(CapabilitySet::DOCKER_DEFAULT.changed(&spec.capabilities)?) } else { None };
-    let resource_limits = spec
+    let mut resource_limits = spec
         .resource_limits
         .iter()
         .map(|limit| Ok((crate::limits::number(&limit.name)?, limit.soft, limit.hard)))
-        .collect::<Result<_>>()?;
+        .collect::<Result<Vec<_>>>()?;
+    if let Some(count) = surroundings.process_limit {
+        resource_limits.push((crate::limits::number("nproc")?, count, count));
+    }
     let plan = Plan {
         rootfs: spec.rootfs.clone(),
         read_only_rootfs: spec.read_only_rootfs,

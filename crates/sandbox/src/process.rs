@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use onetag_oci::Platform;
@@ -13,6 +14,7 @@ use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, so
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
+use crate::control_group::ControlGroups;
 use crate::elf;
 use crate::emulation::{Emulation, EmulatorChoice, Execution, PlatformSupport};
 use crate::error::{Error, Result};
@@ -44,6 +46,7 @@ struct Inner {
     emulation: Emulation,
     program: OnceLock<OwnedFd>,
     resolv_conf: OnceLock<Vec<u8>>,
+    memory_kills: Arc<MemoryKills>,
 }
 
 impl Sandbox {
@@ -51,7 +54,13 @@ impl Sandbox {
     #[must_use]
     pub fn new(options: SandboxOptions) -> Self {
         let emulation = Emulation::new(options);
-        Self { inner: Arc::new(Inner { emulation, program: OnceLock::new(), resolv_conf: OnceLock::new() }) }
+        let inner = Inner {
+            emulation,
+            program: OnceLock::new(),
+            resolv_conf: OnceLock::new(),
+            memory_kills: Arc::new(MemoryKills::default()),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Finds out how programs of these platforms run, and readies the emulators they need. A build calls it with all of its platforms, so
@@ -81,14 +90,24 @@ impl Sandbox {
     /// Everything that keeps it from executing; nothing is then left running or mounted.
     pub fn spawn(&self, spec: &ProcessSpec) -> Result<Process> {
         let execution = self.inner.emulation.execution(&spec.platform)?;
+        let (groups, limit) = match ControlGroups::create(&spec.limits) {
+            Ok(groups) => (groups, None),
+            // An ordinary user's processes can be counted without a group.
+            Err(_) if spec.limits.is_only_pids() && crate::user_namespace::is_inside() => {
+                (ControlGroups::default(), spec.limits.pids)
+            }
+            Err(error) => return Err(error),
+        };
         let surroundings = Surroundings {
             resolv_conf: match &spec.network {
                 NetworkMode::Shared(network) => network.resolv_conf(),
                 NetworkMode::Host | NetworkMode::None => self.inner.resolv_conf.get_or_init(host_resolv_conf),
             },
-            control_groups: Vec::new(),
+            control_groups: groups.folders().to_vec(),
+            process_limit: limit,
             single_id: crate::user_namespace::single_id(),
         };
+        self.inner.memory_kills.begin();
         let (plan, content) = plan::plan(spec, surroundings)?;
         let plan_file = plan::write(&plan, &content)?;
         let failed = |action: &'static str| move |errno: Errno| Error::setup(action, errno);
@@ -128,6 +147,8 @@ impl Sandbox {
             control: ours,
             status: Mutex::new(None),
             _execution: execution,
+            groups,
+            memory_kills: Arc::clone(&self.inner.memory_kills),
             stdin,
             stdout,
             stderr,
@@ -139,6 +160,35 @@ impl Sandbox {
     /// This program, from a read-only mount that no namespace shows: a container can reach it through proc and must not write it.
     pub(crate) fn program(&self) -> Result<BorrowedFd<'_>> {
         protected_program(&self.inner.program)
+    }
+}
+
+/// How many processes the kernel has killed for want of memory on this whole host: for containers without a control group.
+#[derive(Debug)]
+struct MemoryKills(AtomicU64);
+
+impl Default for MemoryKills {
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl MemoryKills {
+    fn count() -> Option<u64> {
+        let text = std::fs::read_to_string("/proc/vmstat").ok()?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    }
+
+    /// Remembers the count before the first process.
+    fn begin(&self) {
+        if self.0.load(Ordering::Relaxed) == u64::MAX {
+            self.0.store(Self::count().unwrap_or(0), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it has grown since.
+    fn has_grown(&self) -> bool {
+        Self::count().is_some_and(|count| count > self.0.swap(count, Ordering::Relaxed))
     }
 }
 
@@ -247,6 +297,8 @@ pub struct Process {
     status: Mutex<Option<ExitStatus>>,
     /// Keeps the emulators registered as long as the process lives.
     _execution: Execution,
+    groups: ControlGroups,
+    memory_kills: Arc<MemoryKills>,
     /// The writing end of its standard input, when that is a pipe.
     pub stdin: Option<File>,
     /// The reading end of its standard output, when that is a pipe.
@@ -302,7 +354,15 @@ impl Process {
             }
         }
         self.reap();
-        Ok(*status.insert(reported.unwrap_or(ExitStatus::Signal(libc::SIGKILL))))
+        let mut ended = reported.unwrap_or(ExitStatus::Signal(libc::SIGKILL));
+        // A shell passes the end of its child on as 137.
+        if matches!(reported, Some(ExitStatus::Signal(libc::SIGKILL) | ExitStatus::Code(137)))
+            && (self.groups.memory_kills() > 0 || self.memory_kills.has_grown())
+        {
+            ended = ExitStatus::OutOfMemory;
+        }
+        self.groups.remove();
+        Ok(*status.insert(ended))
     }
 
     fn reap(&self) {
@@ -375,8 +435,7 @@ fn failure_error(failure: Failure, spec: &ProcessSpec, single_id: Option<String>
         FailureKind::ProcDenied => Error::Denied {
             what: "mounting /proc",
             cause: "a part of this process's own /proc is masked, as container runtimes do it".to_owned(),
-            hint: "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined"
-                .to_owned(),
+            hint: crate::host::CONTAINER_HINT.to_owned(),
         },
         FailureKind::Ids(action) => Error::NeedsSubordinateIds {
             action,

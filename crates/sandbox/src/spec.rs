@@ -146,6 +146,10 @@ impl Limits {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    pub(crate) fn is_only_pids(&self) -> bool {
+        self.pids.is_some() && Self { pids: None, ..self.clone() }.is_empty()
+    }
 }
 
 /// Changes to the default capabilities (`--cap-add`, `--cap-drop`); names with or without `CAP_`, `ALL` means all.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{WaitOptions, getgid, getpid, getuid, waitpid};
 
@@ -29,6 +30,13 @@ pub enum Entered {
         /// Why there are no more.
         cause: String,
     },
+}
+
+static INSIDE: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process has entered a user namespace of its own.
+pub(crate) fn is_inside() -> bool {
+    INSIDE.load(Ordering::Relaxed)
 }
 
 static SINGLE_ID: OnceLock<String> = OnceLock::new();
@@ -114,7 +122,9 @@ pub fn enter_user_namespace() -> Result<Entered> {
 }
 
 fn unshare() -> Result<()> {
-    sys::unshare(CloneFlags::USER.with(CloneFlags::MOUNT)).map_err(|error| denied(&error))
+    sys::unshare(CloneFlags::USER.with(CloneFlags::MOUNT)).map_err(|error| denied(&error))?;
+    INSIDE.store(true, Ordering::Relaxed);
+    Ok(())
 }
 
 /// Whether this process has the right to mount where it is.
@@ -246,11 +256,7 @@ pub(crate) fn denied(error: &io::Error) -> Error {
     } else if switch("/proc/sys/user/max_user_namespaces").as_deref() == Some("0") {
         ("user.max_user_namespaces is 0".to_owned(), "sudo sysctl -w user.max_user_namespaces=15000".to_owned())
     } else {
-        (
-            format!("the kernel or a security policy refuses them ({error})"),
-            "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined … (inside a container)"
-                .to_owned(),
-        )
+        (format!("the kernel or a security policy refuses them ({error})"), crate::host::CONTAINER_HINT.to_owned())
     };
     Error::Denied { what: "user namespaces", cause, hint }
 }

@@ -231,6 +231,12 @@ impl Emulation {
     }
 }
 
+/// The smallest program of the host's own machine type; it exits with 42.
+pub(crate) fn host_program() -> Vec<u8> {
+    let own = machine::all().iter().filter_map(Machine::of).find(|machine| machine.is_hosts_own());
+    own.map(probe::program).unwrap_or_default()
+}
+
 /// What to type when a program of another machine than the platform's was found.
 pub(crate) fn foreign_hint(platform: &Platform, machine: u16, class: u8) -> String {
     match Machine::from_elf(machine, class) {

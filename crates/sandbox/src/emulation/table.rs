@@ -161,9 +161,7 @@ pub(crate) fn run_table_stage() -> ! {
 
 /// Whether this kernel has one binfmt_misc a user namespace (Linux 6.7).
 pub(crate) fn is_available() -> bool {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let version = crate::host::kernel_version();
     let listed = fs::read_to_string("/proc/filesystems").is_ok_and(|text| text.contains("binfmt_misc"));
     version >= (6, 7) && (listed || Path::new("/proc/sys/fs/binfmt_misc").exists())
 }

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::control::{Failure, FailureKind};
 use super::{Prepared, identity};
+use crate::control_group::Kept;
 use crate::elf::{self, Header};
 use crate::plan::Plan;
 use crate::sys;
@@ -18,20 +19,17 @@ use crate::sys;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Becomes the payload. Comes back only with what kept it from that.
-pub(super) fn payload(plan: &Plan, prepared: &Prepared) -> Failure {
-    match become_payload(plan, prepared) {
+pub(super) fn payload(plan: &Plan, prepared: &Prepared, groups: &Kept) -> Failure {
+    match become_payload(plan, prepared, groups) {
         Ok(never) => match never {},
         Err(failure) => failure,
     }
 }
 
-fn become_payload(plan: &Plan, prepared: &Prepared) -> Result<std::convert::Infallible, Failure> {
+fn become_payload(plan: &Plan, prepared: &Prepared, groups: &Kept) -> Result<std::convert::Infallible, Failure> {
     let _ = rustix::process::setsid();
     let found = identity::find(plan)?;
-    for group in &plan.control_groups {
-        std::fs::write(group.join("cgroup.procs"), "0")
-            .map_err(|error| Failure::setup(&format!("enter the control group {}", group.display()), &error))?;
-    }
+    groups.enter().map_err(|error| Failure::setup("enter the control groups", &error))?;
     if let Some(terminal) = &prepared.terminal {
         take_terminal(terminal, &found)?;
     }

@@ -17,6 +17,7 @@ pub(crate) use control::{Failure, FailureKind, Report, UserFailure, is_closed, r
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use crate::control_group::Kept;
 use crate::plan::{self, Plan};
 use crate::sys;
 
@@ -51,11 +52,14 @@ fn start(control: &OwnedFd) -> Result<(), Failure> {
     }
     let _ = rustix::process::setsid();
     let (plan, content) = plan::read(file).map_err(|error| Failure::setup("read the plan", &error))?;
-    if plan.init {
-        supervise::as_pid_one(control, &plan, &content)
+    let groups = Kept::open(&plan.control_groups).map_err(|error| Failure::setup("open the control groups", &error))?;
+    let result = if plan.init {
+        supervise::as_pid_one(control, &plan, &content, &groups)
     } else {
-        supervise::from_outside(control, &plan, &content)
-    }
+        supervise::from_outside(control, &plan, &content, &groups)
+    };
+    groups.remove();
+    result
 }
 
 /// What is left to do when the root file system is in place.

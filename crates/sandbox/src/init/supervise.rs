@@ -11,17 +11,18 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process
 
 use super::control::{self, Failure, Report};
 use super::{execute, prepare};
+use crate::control_group::Kept;
 use crate::plan::Plan;
 use crate::sys::{self, CloneFlags, Forked, SignalDescriptor};
 
 /// This process is pid 1 of the sandbox and stays it.
-pub(super) fn as_pid_one(control: &OwnedFd, plan: &Plan, content: &[u8]) -> Result<(), Failure> {
+pub(super) fn as_pid_one(control: &OwnedFd, plan: &Plan, content: &[u8], groups: &Kept) -> Result<(), Failure> {
     let prepared = prepare(control.as_fd(), plan, content)?;
     let (reader, writer) = pipe()?;
     let payload = match sys::fork().map_err(|error| Failure::setup("fork", &error))? {
         Forked::Child => {
             drop(reader);
-            let failure = execute::payload(plan, &prepared);
+            let failure = execute::payload(plan, &prepared, groups);
             execute::tell(writer, &failure);
             sys::exit_now(125)
         }
@@ -43,12 +44,12 @@ pub(super) fn as_pid_one(control: &OwnedFd, plan: &Plan, content: &[u8]) -> Resu
     if !stubs.is_empty() {
         stubs.remove();
     }
-    report(control.as_fd(), status);
+    report(control.as_fd(), status, groups);
     sys::exit_now(0)
 }
 
 /// The payload is to be pid 1 itself: this process starts it in a new pid namespace and watches from outside.
-pub(super) fn from_outside(control: &OwnedFd, plan: &Plan, content: &[u8]) -> Result<(), Failure> {
+pub(super) fn from_outside(control: &OwnedFd, plan: &Plan, content: &[u8], groups: &Kept) -> Result<(), Failure> {
     let failed = |error: &std::io::Error| Failure::setup("make namespaces", error);
     sys::unshare(CloneFlags::PID).map_err(|error| failed(&error))?;
     let (reader, writer) = pipe()?;
@@ -57,7 +58,7 @@ pub(super) fn from_outside(control: &OwnedFd, plan: &Plan, content: &[u8]) -> Re
             drop(reader);
             let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
             let failure = match prepare(control.as_fd(), plan, content) {
-                Ok(prepared) => execute::payload(plan, &prepared),
+                Ok(prepared) => execute::payload(plan, &prepared, groups),
                 Err(failure) => failure,
             };
             execute::tell(writer, &failure);
@@ -72,7 +73,7 @@ pub(super) fn from_outside(control: &OwnedFd, plan: &Plan, content: &[u8]) -> Re
     forget_standard_streams();
     let _ = rustix::process::set_parent_process_death_signal(None);
     let status = watch(control.as_fd(), &signals, payload, false);
-    report(control.as_fd(), status);
+    report(control.as_fd(), status, groups);
     sys::exit_now(0)
 }
 
@@ -163,8 +164,9 @@ fn end_all() {
     }
 }
 
-fn report(control: BorrowedFd<'_>, status: Option<WaitStatus>) {
-    let Some(status) = status else { return };
+/// Tells how the payload ended. Whoever hears it reads what the control groups counted and removes them; without a listener we do.
+fn report(control: BorrowedFd<'_>, status: Option<WaitStatus>, groups: &Kept) {
+    let Some(status) = status else { return groups.remove() };
     let report = match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Report::Exited(code),
         (None, Some(signal)) => Report::Signaled(signal),

@@ -4,6 +4,8 @@ mod again;
 mod attacks;
 mod ending;
 mod foreign;
+mod host;
+mod limits;
 mod networks;
 mod running;
 mod support;
