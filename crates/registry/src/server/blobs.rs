@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use http::{Request, Response, StatusCode, header};
-use hyper::body::Incoming;
 use onetag_oci::Digest;
 
 use super::registry::{Registry, blocking, header_text};
 use super::repository::Repository;
+use super::request::RequestBody;
 use super::respond::{self, Answer, Failure, ResponseBody, StoredBody};
 use super::storage::Context;
 use crate::wire;
@@ -34,7 +34,7 @@ impl Registry {
         &self,
         repository: &Repository,
         digest: &Digest,
-        request: &Request<Incoming>,
+        request: &Request<RequestBody>,
     ) -> Result<Answer, Failure> {
         let Some(content) = repository.blob(digest)? else { return Err(unknown(digest)) };
         let size = content.size_bytes();

@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use onetag_oci::{Algorithm, Descriptor, Digest, media_type};
 use serde::Deserialize;
 
 use super::cache::CachedManifest;
 use super::registry::{ManifestReference, Registry, blocking, header_text, parameters};
 use super::repository::{ManifestRecord, Repository};
+use super::request::RequestBody;
 use super::respond::{self, Answer, Failure};
 use crate::wire::errors::ErrorCode;
 use crate::wire::name::Tag;
@@ -59,7 +59,7 @@ impl Registry {
         repository: &Repository,
         reference: &ManifestReference,
         head: bool,
-        request: &Request<Incoming>,
+        request: &Request<RequestBody>,
     ) -> Result<Answer, Failure> {
         let manifest = self.find_manifest(repository, reference)?;
         let entity_tag = format!("\"{}\"", manifest.digest);
@@ -129,7 +129,7 @@ impl Registry {
         self: Arc<Self>,
         repository: Repository,
         reference: ManifestReference,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Answer, Failure> {
         let mut tags = Vec::new();
         for (name, value) in parameters(&request) {
@@ -145,7 +145,7 @@ impl Registry {
         blocking(move || self.store_manifest(&repository, reference, tags, &content_type, &bytes)).await
     }
 
-    async fn receive_manifest(&self, request: Request<Incoming>) -> Result<Bytes, Failure> {
+    async fn receive_manifest(&self, request: Request<RequestBody>) -> Result<Bytes, Failure> {
         let too_large = || {
             Failure::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -266,7 +266,7 @@ pub(super) fn stalled() -> Failure {
 }
 
 /// Reads what is left of a body that is not wanted, up to a limit: a client that is still sending would not read the answer.
-pub(super) async fn discard(body: &mut Incoming, stall: Duration) {
+pub(super) async fn discard(body: &mut RequestBody, stall: Duration) {
     let mut left: usize = 16 * 1024 * 1024;
     while let Ok(Some(Ok(frame))) = tokio::time::timeout(stall, body.frame()).await {
         match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {

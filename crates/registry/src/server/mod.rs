@@ -6,6 +6,7 @@
 mod blobs;
 mod cache;
 mod collect;
+mod front;
 mod lists;
 mod log;
 mod manifests;
@@ -13,6 +14,7 @@ mod options;
 mod passwords;
 mod registry;
 mod repository;
+mod request;
 mod respond;
 mod route;
 pub mod storage;
@@ -24,10 +26,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{Method, Request, StatusCode, header};
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use crate::tls;
@@ -42,6 +44,7 @@ pub use options::{Collection, Limits, Options, Policy, ServerError, TlsFiles};
 
 use passwords::Passwords;
 use registry::Registry;
+use request::RequestBody;
 use respond::{Answer, Failure};
 use storage::{FilesystemStorage, Storage};
 
@@ -201,9 +204,18 @@ impl Server {
             let _ = stream.set_nodelay(true);
             let watcher = connections.watcher();
             let (shared, tls) = (self.shared.clone(), self.tls.clone());
+            let (stall, stop) = (self.limits.stall, shutdown.sender.subscribe());
             tokio::spawn(async move {
                 let _place = place;
-                serve(shared, stream, client, tls, watcher).await;
+                match tls {
+                    Some(acceptor) => serve_tls(shared, stream, client, acceptor, watcher).await,
+                    // A connection that breaks concerns its client alone.
+                    None => {
+                        if let Ok(Some(rest)) = front::serve(&shared, stream, client, stall, stop).await {
+                            serve(shared, rest, client, watcher).await;
+                        }
+                    }
+                }
             });
         }
         drop(listener);
@@ -216,35 +228,38 @@ impl Server {
     }
 }
 
-/// Serves one connection to its end. One that breaks concerns its client alone.
-async fn serve(
+/// Serves a connection over TLS to its end.
+async fn serve_tls(
     shared: Arc<Shared>,
     stream: tokio::net::TcpStream,
     client: SocketAddr,
-    tls: Option<tokio_rustls::TlsAcceptor>,
-    watcher: hyper_util::server::graceful::Watcher,
+    acceptor: tokio_rustls::TlsAcceptor,
+    watcher: Watcher,
 ) {
-    let http = http_server();
-    let service = service_fn(move |request| {
-        let shared = shared.clone();
-        async move { Ok::<_, std::convert::Infallible>(shared.answer(request, client).await) }
-    });
-    match tls {
-        None => {
-            let connection = http.serve_connection(TokioIo::new(stream), service);
-            let _ = watcher.watch(connection).await;
-        }
-        Some(acceptor) => {
-            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else { return };
-            let connection = http.serve_connection(TokioIo::new(stream), service);
-            let _ = watcher.watch(connection).await;
-        }
+    if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        serve(shared, stream, client, watcher).await;
     }
+}
+
+/// Serves a connection to its end, whatever its requests are. One that breaks concerns its client alone.
+async fn serve(
+    shared: Arc<Shared>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    client: SocketAddr,
+    watcher: Watcher,
+) {
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let shared = shared.clone();
+        async move { Ok::<_, std::convert::Infallible>(shared.answer(request.map(RequestBody::Arriving), client).await) }
+    });
+    let http = http_server();
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    let _ = watcher.watch(connection).await;
 }
 
 impl Shared {
     /// Answers a request of somebody who is allowed to make it, and logs it.
-    async fn answer(&self, request: Request<Incoming>, client: SocketAddr) -> Answer {
+    async fn answer(&self, request: Request<RequestBody>, client: SocketAddr) -> Answer {
         let (time, started) = (SystemTime::now(), Instant::now());
         let logged = self.access_log.as_ref().map(|log| {
             let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
@@ -276,7 +291,7 @@ impl Shared {
         answer
     }
 
-    async fn authorized(&self, request: Request<Incoming>) -> (Result<Answer, Failure>, Option<String>) {
+    async fn authorized(&self, request: Request<RequestBody>) -> (Result<Answer, Failure>, Option<String>) {
         let mut user = None;
         if let Some(passwords) = &self.passwords
             && request.uri().path() != "/healthz"

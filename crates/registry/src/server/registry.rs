@@ -4,11 +4,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use http::{Method, Request, StatusCode, header};
-use hyper::body::Incoming;
 use onetag_oci::Digest;
 
 use super::cache::ManifestCache;
 use super::repository::Repository;
+use super::request::RequestBody;
 use super::respond::{self, Answer, Failure};
 use super::route::{self, Route};
 use super::storage::Storage;
@@ -40,7 +40,7 @@ impl Registry {
     }
 
     /// Answers one request; never fails, but may answer with a failure.
-    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Answer, Failure> {
+    pub(crate) async fn answer(self: Arc<Self>, request: Request<RequestBody>) -> Result<Answer, Failure> {
         let Some(route) = route::parse(request.uri().path()) else {
             return Err(Failure::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, "no such path"));
         };
@@ -135,7 +135,7 @@ fn parse_reference(text: &str) -> Result<ManifestReference, Failure> {
 }
 
 /// Parameters of a request's query.
-pub(crate) fn parameters(request: &Request<Incoming>) -> Vec<(String, String)> {
+pub(crate) fn parameters(request: &Request<RequestBody>) -> Vec<(String, String)> {
     request.uri().query().map(query::parse).unwrap_or_default()
 }
 
@@ -145,11 +145,14 @@ pub(crate) fn parameter<'a>(parameters: &'a [(String, String)], name: &str) -> O
 }
 
 /// A header as text.
-pub(crate) fn header_text<'a>(request: &'a Request<Incoming>, name: &header::HeaderName) -> Option<&'a str> {
+pub(crate) fn header_text<'a>(request: &'a Request<RequestBody>, name: &header::HeaderName) -> Option<&'a str> {
     request.headers().get(name)?.to_str().ok()
 }
 
-fn read_only(request: &Request<Incoming>, answer: impl FnOnce() -> Result<Answer, Failure>) -> Result<Answer, Failure> {
+fn read_only(
+    request: &Request<RequestBody>,
+    answer: impl FnOnce() -> Result<Answer, Failure>,
+) -> Result<Answer, Failure> {
     match *request.method() {
         Method::GET => answer(),
         Method::HEAD => answer().map(without_body),

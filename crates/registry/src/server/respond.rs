@@ -23,9 +23,9 @@ pub(crate) enum ResponseBody {
 
 /// A part of stored content on its way out.
 pub(crate) struct StoredBody {
-    content: Box<dyn Content>,
-    offset_bytes: u64,
-    remaining_bytes: u64,
+    pub(super) content: Box<dyn Content>,
+    pub(super) offset_bytes: u64,
+    pub(super) remaining_bytes: u64,
     /// The chunk before last, whose memory is used again once the connection has let go of it.
     spare: [Option<Bytes>; 2],
 }
@@ -49,7 +49,7 @@ impl StoredBody {
         BytesMut::zeroed(size)
     }
 
-    fn next(&mut self) -> Option<std::io::Result<Bytes>> {
+    pub(super) fn next(&mut self) -> Option<std::io::Result<Bytes>> {
         if self.remaining_bytes == 0 {
             return None;
         }
@@ -105,7 +105,7 @@ pub(crate) type Answer = Response<ResponseBody>;
 pub(crate) fn empty(status: StatusCode) -> Answer {
     let mut answer = Response::new(ResponseBody::Full(None));
     *answer.status_mut() = status;
-    if status != StatusCode::NO_CONTENT {
+    if !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     answer

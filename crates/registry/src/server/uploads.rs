@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use onetag_oci::{Algorithm, Digest, Digester};
 use tokio::task::JoinHandle;
 
 use super::manifests::{discard, stalled};
 use super::registry::{Registry, blocking, header_text, internal, parameter, parameters, parse_digest, parse_name};
 use super::repository::{Repository, identity};
+use super::request::RequestBody;
 use super::respond::{self, Answer, Failure};
 use super::storage::{Context, Staged, Storage, StorageError};
 use crate::wire;
@@ -165,7 +165,7 @@ impl Receiver {
     }
 
     /// Receives until the body ends or breaks; the session keeps what arrived in either case.
-    async fn receive(&mut self, mut body: Incoming, allowed_bytes: u64, stall: Duration) -> Result<(), Failure> {
+    async fn receive(&mut self, mut body: RequestBody, allowed_bytes: u64, stall: Duration) -> Result<(), Failure> {
         let mut arrived = 0;
         loop {
             let frame = match tokio::time::timeout(stall, body.frame()).await {
@@ -221,7 +221,7 @@ impl Registry {
     pub(super) async fn begin_upload(
         self: Arc<Self>,
         repository: Repository,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Answer, Failure> {
         let parameters = parameters(&request);
         if let Some(mount) = parameter(&parameters, "mount") {
@@ -272,7 +272,7 @@ impl Registry {
         self: Arc<Self>,
         repository: Repository,
         digest: Digest,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Answer, Failure> {
         let storage = self.storage.clone();
         let algorithm = digest.algorithm();
@@ -307,7 +307,7 @@ impl Registry {
         self: Arc<Self>,
         repository: Repository,
         identity: String,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Answer, Failure> {
         let slot = self.uploads.slot(&repository, &identity, self.storage.as_ref())?;
         let mut held = slot.session.lock().await;
@@ -337,7 +337,7 @@ impl Registry {
         self: Arc<Self>,
         repository: Repository,
         identity: String,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Answer, Failure> {
         let parameters = parameters(&request);
         let slot = self.uploads.slot(&repository, &identity, self.storage.as_ref())?;
@@ -437,7 +437,7 @@ impl Registry {
 
 /// Checks that a chunk follows what has arrived; `Content-Range` may be left out.
 fn check_chunk(
-    request: &Request<Incoming>,
+    request: &Request<RequestBody>,
     received_bytes: u64,
     repository: &Repository,
     identity: &str,

@@ -265,6 +265,10 @@ impl Content for StoredFile {
     fn read_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<usize> {
         read_full(&self.file, buffer, offset_bytes)
     }
+
+    fn file(&self) -> Option<&File> {
+        Some(&self.file)
+    }
 }
 
 struct ArrivingFile {

@@ -8,6 +8,7 @@ mod contract;
 mod filesystem;
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::time::Duration;
 
@@ -62,6 +63,10 @@ pub trait Content: Send + Sync {
     /// # Errors
     /// When reading fails.
     fn read_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<usize>;
+    /// The content as a file of this machine, where it is one: it can then be sent without being read.
+    fn file(&self) -> Option<&File> {
+        None
+    }
 }
 
 /// Content that is arriving and has no digest yet.
