@@ -88,6 +88,28 @@ impl Database {
         Err(Error::Database { path: self.path.clone(), source: error })
     }
 
+    /// What is wrong with the file, or `None`.
+    pub(crate) fn damage(&self) -> Result<Option<String>> {
+        if !self.path.exists() {
+            return Ok(None);
+        }
+        let connection = match open(&self.path) {
+            Err(error) if is_damage(&error) => return Ok(Some(error.to_string())),
+            opened => opened.map_err(|source| Error::Database { path: self.path.clone(), source })?,
+        };
+        match connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)) {
+            Ok(answer) if answer == "ok" => Ok(None),
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) => Ok(Some(error.to_string())),
+        }
+    }
+
+    /// Puts the file aside; the next use begins a new one.
+    pub(crate) fn begin_anew(&self) {
+        *self.lock() = None;
+        set_aside(&self.path);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Connection>> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }

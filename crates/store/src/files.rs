@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
@@ -205,4 +206,20 @@ pub(crate) fn path_through(folder: impl AsFd, name: &OsStr) -> PathBuf {
     let mut path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd()));
     path.push(name);
     path
+}
+
+/// Whether two files hold the same bytes.
+pub(crate) fn same_content(a: &File, b: &File) -> std::io::Result<bool> {
+    let (mut left, mut right) = (vec![0; 128 << 10], vec![0; 128 << 10]);
+    let mut position = 0;
+    loop {
+        let read = a.read_at(&mut left, position)?;
+        if read == 0 {
+            return Ok(true);
+        }
+        if b.read_exact_at(&mut right[..read], position).is_err() || left[..read] != right[..read] {
+            return Ok(false);
+        }
+        position += read as u64;
+    }
 }

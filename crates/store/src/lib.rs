@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod blobs;
+mod check;
 mod collect;
 mod database;
 mod error;
@@ -26,6 +27,7 @@ mod path_serde;
 mod pipeline;
 mod record;
 mod references;
+mod snapshot;
 mod stack;
 mod steps;
 mod store;
@@ -36,6 +38,7 @@ pub mod layer;
 pub mod tree;
 
 pub use blobs::{BlobWriter, GrowingBlob, GrowingReader};
+pub use check::{CheckReport, Damage, Fetch, Finding};
 pub use collect::{PruneOptions, PruneReport, Usage, UsageKind};
 pub use database::{Database, Record, RecordStorage};
 pub use error::{Error, Result};
@@ -43,6 +46,7 @@ pub use export::{ExportedLayer, LayerOptions};
 pub use layers::LayerDirectory;
 pub use leases::{Lease, Resource};
 pub use references::{IMAGE_NAME, REF_NAME};
+pub use snapshot::CopySnapshot;
 pub use stack::{MAX_LOWERS, Stack};
 pub use steps::{LayerId, StepId, Upper};
 pub use store::Store;

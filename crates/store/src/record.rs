@@ -1,7 +1,9 @@
-//! `record.json` beside every tree: what the tree holds beyond its files, and whether it can be believed.
+//! `record.json` beside every tree: what the tree holds beyond its files, and whether it can be believed. The first
+//! line is JSON, the second the SHA-256 of the first in hexadecimal.
 
 use std::path::Path;
 
+use onetag_oci::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{At, Error, Result};
@@ -54,7 +56,9 @@ impl TreeRecord {
     /// Writes the record into the folder that holds the tree.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join("record.json");
-        let content = serde_json::to_vec(self).map_err(|source| Error::Encode { path: path.clone(), source })?;
+        let mut content = serde_json::to_vec(self).map_err(|source| Error::Encode { path: path.clone(), source })?;
+        let digest = Digest::sha256(&content);
+        content.extend_from_slice(format!("\n{}\n", digest.encoded()).as_bytes());
         let temporary = folder.join("record.json.new");
         std::fs::write(&temporary, content).at("write", &temporary)?;
         std::fs::rename(&temporary, &path).at("name", &path)
@@ -63,16 +67,21 @@ impl TreeRecord {
 
 /// The record of a tree that can be believed: complete, and synced or written since the machine started.
 pub(crate) fn read_valid(store: &Store, folder: &Path) -> Option<TreeRecord> {
-    let content = std::fs::read(folder.join("record.json")).ok()?;
-    let record: TreeRecord = serde_json::from_slice(&content).ok()?;
+    let record = read(folder)?;
     let survived = record.boot.as_deref().is_none_or(|boot| boot == store.boot_id());
     (record.version == VERSION && survived).then_some(record)
 }
 
 /// The layers that a chain was made of, or `None` where its record cannot be read.
 pub(crate) fn layers_of(folder: &Path) -> Option<Vec<LayerId>> {
-    let content = std::fs::read(folder.join("record.json")).ok()?;
-    Some(serde_json::from_slice::<TreeRecord>(&content).ok()?.layers)
+    Some(read(folder)?.layers)
+}
+
+/// A record whose second line is the digest of its first.
+fn read(folder: &Path) -> Option<TreeRecord> {
+    let content = std::fs::read_to_string(folder.join("record.json")).ok()?;
+    let (text, digest) = content.strip_suffix('\n')?.split_once('\n')?;
+    (Digest::sha256(text.as_bytes()).encoded() == digest).then(|| serde_json::from_str(text).ok())?
 }
 
 /// Marks all trees as surviving after the file system was synced. `folders` hold trees with records.

@@ -84,12 +84,22 @@ impl Store {
             return Ok(false);
         }
         let path = self.index_path();
-        files::replace_file(&path, &self.temporary("index")?, &onetag_oci::go_json(&index)).at("write", &path)?;
+        let content = onetag_oci::go_json(&index);
+        files::replace_file(&path, &self.temporary("index")?, &content).at("write", &path)?;
+        // The copy is for mending a damaged index. It need not survive a crash, so nothing is synced.
+        let (copy, temporary) = (self.index_copy_path(), self.temporary("index")?);
+        std::fs::write(&temporary, &content).at("write", &temporary)?;
+        std::fs::rename(&temporary, &copy).at("name", &copy)?;
         Ok(true)
+    }
+
+    /// The names as this program wrote them last.
+    pub(crate) fn index_copy_path(&self) -> std::path::PathBuf {
+        self.root().join("locks").join("index.json")
     }
 }
 
-fn name_of(entry: &Descriptor) -> Option<&str> {
+pub(crate) fn name_of(entry: &Descriptor) -> Option<&str> {
     entry.annotations.get(IMAGE_NAME).or_else(|| entry.annotations.get(REF_NAME)).map(String::as_str)
 }
 

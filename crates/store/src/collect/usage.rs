@@ -55,7 +55,7 @@ impl Usage {
 
 impl Store {
     /// Everything collectable, unsized.
-    pub(super) fn items(&self) -> Result<Vec<Usage>> {
+    pub(crate) fn items(&self) -> Result<Vec<Usage>> {
         let mut items = Vec::new();
         for (digest, _) in self.blobs()? {
             let path = self.blob_path(&digest);

@@ -57,7 +57,7 @@ pub(super) fn copy(
             }
             copier.entry(&node, Path::new(""), &place, &name, false)
         }
-        _ => copier.into_root(&node),
+        _ => copier.root_itself(&node),
     }
 }
 
@@ -86,7 +86,7 @@ struct Copier<'a> {
 
 impl Copier<'_> {
     /// The root of the workspace is the destination itself.
-    fn into_root(&mut self, node: &Node) -> Result<()> {
+    fn root_itself(&mut self, node: &Node) -> Result<()> {
         let place = self.workspace.root();
         match node {
             Node::Directory(directory) => {

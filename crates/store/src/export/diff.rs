@@ -293,7 +293,7 @@ impl Differ<'_> {
             FileType::RegularFile if a.mtime.1 == 0 => match file {
                 Some(file) => {
                     let below = below.open().map_err(failed)?;
-                    same_content(file, &below).in_layer("compare", || &*entry.path)
+                    files::same_content(file, &below).in_layer("compare", || &*entry.path)
                 }
                 None => Ok(false),
             },
@@ -335,22 +335,6 @@ fn same_directory(metadata: &Metadata, xattrs: &Xattrs, below: &MergedDirectory,
     }
     let others = Node::Directory(below.clone()).xattrs().map_err(|error| in_layer(error, path))?;
     Ok(*xattrs == others)
-}
-
-fn same_content(a: &File, b: &File) -> std::io::Result<bool> {
-    use std::os::unix::fs::FileExt;
-    let (mut left, mut right) = (vec![0; 128 << 10], vec![0; 128 << 10]);
-    let mut position = 0;
-    loop {
-        let read = a.read_at(&mut left, position)?;
-        if read == 0 {
-            return Ok(true);
-        }
-        if b.read_exact_at(&mut right[..read], position).is_err() || left[..read] != right[..read] {
-            return Ok(false);
-        }
-        position += read as u64;
-    }
 }
 
 /// An error of the store about a path, as a layer's one.

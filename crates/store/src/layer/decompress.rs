@@ -66,7 +66,7 @@ type Counted<R> = BufReader<CountingReader<R>>;
 
 enum Decoder<R: Read> {
     None(Counted<R>),
-    Gzip(MultiGzDecoder<Counted<R>>),
+    Gzip(Box<MultiGzDecoder<Counted<R>>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, Counted<R>>>),
     Bzip2(bzip2::bufread::MultiBzDecoder<Counted<R>>),
     Xz(Box<lzma_rust2::XzReader<Counted<R>>>),
@@ -89,7 +89,7 @@ impl<R: Read> Decompressor<R> {
     fn with_format(input: Counted<R>, format: Format, ratio: u64) -> Result<Decompressor<R>, LayerError> {
         let decoder = match format {
             Format::None => Decoder::None(input),
-            Format::Gzip => Decoder::Gzip(MultiGzDecoder::new(input)),
+            Format::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(input))),
             Format::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(LayerError::Read)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(LayerError::Read)?;

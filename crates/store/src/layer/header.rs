@@ -147,7 +147,7 @@ fn octal(field: &[u8]) -> Option<u64> {
     let is_padding = |byte: &u8| *byte == b' ' || *byte == 0;
     let start = field.iter().position(|byte| !is_padding(byte)).unwrap_or(field.len());
     let rest = &field[start..];
-    let end = rest.iter().position(|byte| is_padding(byte)).unwrap_or(rest.len());
+    let end = rest.iter().position(is_padding).unwrap_or(rest.len());
     rest[..end].iter().try_fold(0_u64, |value, &digit| {
         if !(b'0'..=b'7').contains(&digit) {
             return None;

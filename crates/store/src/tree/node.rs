@@ -44,6 +44,7 @@ pub struct Metadata {
 
 impl Metadata {
     /// The attributes of a state, owners as the file system has them.
+    #[allow(clippy::unnecessary_cast, reason = "the fields have other widths on other architectures")]
     pub(crate) fn of(stat: &Stat) -> Metadata {
         Metadata {
             file_type: files::file_type(stat),
@@ -119,7 +120,7 @@ impl Leaf {
         &self.path
     }
 
-    pub(super) fn stat(&self) -> &Stat {
+    pub(crate) fn stat(&self) -> &Stat {
         &self.stat
     }
 

@@ -10,7 +10,7 @@ use onetag_store::{LayerId, PruneOptions, RecordStorage, Resource, Store, UsageK
 use crate::archive::{Archive, put, unpack};
 
 /// An image of one uncompressed layer under a name. Gives its blobs and its layer.
-fn image(store: &Store, name: &str, archive: Archive) -> (Vec<Digest>, DiffId) {
+pub fn image(store: &Store, name: &str, archive: Archive) -> (Vec<Digest>, DiffId) {
     let archive = archive.bytes();
     let (diff_id, layer) = put(store, &archive);
     let mut config = ImageConfig::new(&Platform::linux("amd64"));
@@ -185,7 +185,9 @@ fn trees_of_another_boot_are_not_believed_unless_synced() {
     let record = store.layer_tree(&LayerId::Diff(layer.clone())).unwrap().with_file_name("record.json");
     let text = std::fs::read_to_string(&record).unwrap();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    std::fs::write(&record, text.replace(boot.trim(), "another")).unwrap();
+    let changed = text.lines().next().unwrap().replace(boot.trim(), "another");
+    let digest = Digest::sha256(changed.as_bytes());
+    std::fs::write(&record, format!("{changed}\n{}\n", digest.encoded())).unwrap();
     assert!(store.unpacked_layer(&layer).is_none());
     let (diff_id, blob) = put(&store, &Archive::new().file("a", b"1").bytes());
     store.ensure_layer(&diff_id, &blob, "").unwrap();

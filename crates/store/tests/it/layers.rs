@@ -166,7 +166,7 @@ fn an_uncommitted_upper_leaves_nothing() {
     let below = store.stack(&[]).unwrap();
     let upper = store.new_upper(&below).unwrap();
     std::fs::create_dir_all(upper.upper().join("a/b/c")).unwrap();
-    std::fs::set_permissions(upper.upper().join("a"), PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(upper.upper().join("a"), PermissionsExt::from_mode(0o000)).unwrap();
     drop(upper);
     assert_eq!(std::fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
 }
