@@ -16,7 +16,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::control_group::ControlGroups;
 use crate::elf;
-use crate::emulation::{Emulation, EmulatorChoice, Execution, PlatformSupport};
+use crate::emulation::{BinfmtRow, Emulation, EmulatorChoice, Execution, PlatformSupport, Registered};
 use crate::error::{Error, Result};
 use crate::init::{self, Failure, FailureKind, Report};
 use crate::mounting::clone_tree;
@@ -82,6 +82,29 @@ impl Sandbox {
     #[must_use]
     pub fn platforms(&self) -> Vec<PlatformSupport> {
         self.inner.emulation.platforms()
+    }
+
+    /// Every platform, how it runs and by what: `onetag binfmt`.
+    #[must_use]
+    pub fn binfmt(&self) -> Vec<BinfmtRow> {
+        self.inner.emulation.rows()
+    }
+
+    /// Registers the emulators that work for the whole host, for these platforms or (none given) for all that have one. `persistent` also
+    /// writes them where systemd reads them at the next start.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] without root, or for `persistent` without systemd; [`Error::NoInterpreter`] for a platform asked for by name.
+    pub fn binfmt_install(&self, platforms: &[Platform], persistent: bool) -> Result<Vec<Registered>> {
+        self.inner.emulation.install(platforms, persistent)
+    }
+
+    /// Removes such registrations.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] without root.
+    pub fn binfmt_uninstall(&self, platforms: &[Platform]) -> Result<Vec<Registered>> {
+        self.inner.emulation.uninstall(platforms)
     }
 
     /// Starts a process; comes back when it executes.

@@ -4,6 +4,7 @@
 mod interpreters;
 mod machine;
 mod probe;
+mod registration;
 mod table;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::elf;
 use crate::error::{Error, Result};
 use crate::process::SandboxOptions;
 use machine::Machine;
+pub use registration::{BinfmtRow, Registered};
 use table::PrivateTable;
 pub(crate) use table::{TABLE_NAME, run_table_stage};
 
@@ -116,6 +118,27 @@ pub(crate) struct Emulation {
 impl Emulation {
     pub(crate) fn new(options: SandboxOptions) -> Self {
         Self { options, known: Mutex::default(), table: Mutex::default(), program: OnceLock::new() }
+    }
+
+    pub(crate) fn options(&self) -> &SandboxOptions {
+        &self.options
+    }
+
+    pub(crate) fn rows(&self) -> Vec<BinfmtRow> {
+        registration::rows(self)
+    }
+
+    pub(crate) fn install(&self, platforms: &[Platform], persistent: bool) -> Result<Vec<Registered>> {
+        let registered = registration::install(self, platforms, persistent)?;
+        // What was found out before may no longer be so.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(registered)
+    }
+
+    pub(crate) fn uninstall(&self, platforms: &[Platform]) -> Result<Vec<Registered>> {
+        let removed = registration::uninstall(platforms)?;
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(removed)
     }
 
     pub(crate) fn support(&self, platform: &Platform) -> PlatformSupport {

@@ -169,6 +169,20 @@ fn succeeds(executed: BorrowedFd<'_>, arguments: &[CString], program: &OwnedFd, 
     Ok(status.and_then(|status| status.exit_status()) == Some(SUCCESS))
 }
 
+/// What an emulator says its version is: the number in the first line.
+pub(crate) fn version(emulator: &std::path::Path) -> Option<String> {
+    let output = std::process::Command::new(emulator)
+        .arg("--version")
+        .env_clear()
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().next()?;
+    line.split_ascii_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -58,7 +58,8 @@ impl PrivateTable {
         let failed = |error: io::Error| {
             Error::setup(format!("register {} in a private binfmt_misc", interpreter.display()), error)
         };
-        let line = registration(machine, &crate::error::text(interpreter)?)?;
+        let name = format!("onetag-{}", machine.qemu());
+        let line = registration(machine, &name, &crate::error::text(interpreter)?)?;
         let file = openat(self.mount.as_fd(), "register", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| failed(errno.into()))?;
         rustix::io::write(&file, line.as_bytes()).map_err(|errno| failed(errno.into()))?;
@@ -68,7 +69,7 @@ impl PrivateTable {
 }
 
 /// The line that registers an emulator: its file is opened now (F), gets the program's own name (P) and its credentials (C).
-fn registration(machine: Machine, interpreter: &str) -> Result<String> {
+pub(crate) fn registration(machine: Machine, name: &str, interpreter: &str) -> Result<String> {
     let (magic, mask) = machine.magic();
     let escaped = |bytes: [u8; 20]| {
         bytes.iter().fold(String::new(), |mut text, byte| {
@@ -81,8 +82,7 @@ fn registration(machine: Machine, interpreter: &str) -> Result<String> {
         .into_iter()
         .find(|candidate| !interpreter.contains(*candidate))
         .ok_or_else(|| Error::Invalid(format!("the path {interpreter} cannot be registered")))?;
-    let fields =
-        ["", &format!("onetag-{}", machine.qemu()), "M", "0", &escaped(magic), &escaped(mask), interpreter, "FPC"];
+    let fields = ["", name, "M", "0", &escaped(magic), &escaped(mask), interpreter, "FPC"];
     Ok(fields.join(&separator.to_string()))
 }
 
@@ -166,7 +166,7 @@ pub(crate) fn is_available() -> bool {
     version >= (6, 7) && (listed || Path::new("/proc/sys/fs/binfmt_misc").exists())
 }
 
-const HOST_TABLE: &str = "/proc/sys/fs/binfmt_misc";
+pub(crate) const HOST_TABLE: &str = "/proc/sys/fs/binfmt_misc";
 
 /// Whether anything is registered on the host.
 pub(crate) fn host_has_handlers() -> bool {
@@ -184,37 +184,8 @@ pub(crate) fn host_has_handlers() -> bool {
 /// The interpreter that the host's table names for a machine.
 pub(crate) fn host_handler(machine: Machine) -> Option<PathBuf> {
     let program = super::probe::program(machine);
-    fs::read_dir(HOST_TABLE).ok()?.flatten().find_map(|entry| {
-        let text = fs::read_to_string(entry.path()).ok()?;
-        let mut lines = text.lines();
-        if lines.next()? != "enabled" {
-            return None;
-        }
-        let mut interpreter = None;
-        let (mut offset, mut magic, mut mask) = (0usize, Vec::new(), None);
-        for line in lines {
-            match line.split_once(' ') {
-                Some(("interpreter", path)) => interpreter = Some(PathBuf::from(path)),
-                Some(("offset", number)) => offset = number.parse().ok()?,
-                Some(("magic", hex)) => magic = bytes(hex)?,
-                Some(("mask", hex)) => mask = Some(bytes(hex)?),
-                _ => {}
-            }
-        }
-        let mask = mask.unwrap_or_else(|| vec![0xff; magic.len()]);
-        let start = program.get(offset..offset.checked_add(magic.len())?)?;
-        let matches =
-            start.iter().zip(magic.iter().zip(&mask)).all(|(byte, (magic, mask))| byte & mask == magic & mask);
-        interpreter.filter(|_| matches && !magic.is_empty())
-    })
-}
-
-fn bytes(hex: &str) -> Option<Vec<u8>> {
-    let digits = hex.trim().as_bytes();
-    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
-        return None;
-    }
-    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+    let entries = super::registration::entries(Path::new(HOST_TABLE)).ok()?;
+    entries.into_iter().find(|entry| entry.enabled && entry.matches(&program)).map(|entry| entry.interpreter)
 }
 
 #[cfg(test)]
@@ -223,12 +194,12 @@ mod tests {
 
     #[test]
     fn a_registration_line_is_the_kernels() {
-        let line = registration(Machine::Arm64, "/usr/bin/qemu-aarch64-static").unwrap();
+        let line = registration(Machine::Arm64, "onetag-aarch64", "/usr/bin/qemu-aarch64-static").unwrap();
         assert_eq!(
             line,
             ":onetag-aarch64:M:0:\\x7f\\x45\\x4c\\x46\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00:\
              \\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xfe\\xff\\xff\\xff:/usr/bin/qemu-aarch64-static:FPC"
         );
-        assert!(registration(Machine::Arm64, "/a:b").unwrap().starts_with(";onetag-aarch64;M;"));
+        assert!(registration(Machine::Arm64, "onetag-aarch64", "/a:b").unwrap().starts_with(";onetag-aarch64;M;"));
     }
 }

@@ -308,7 +308,9 @@ fn only_an_insecure_process_has_all_rights() {
 #[test]
 fn programs_that_gain_rights_may_and_may_not() {
     let room = require!(ok Room::new());
-    require!(mode() != "single", "there is one id only");
+    if mode() == "single" {
+        return;
+    }
     let copy = room.base().join("bin/as-root");
     std::fs::copy(room.base().join("bin/busybox"), &copy).unwrap();
     // Busybox drops rights for applets that do not need them; `su` does.

@@ -16,10 +16,13 @@ fn killing_ends_a_stubborn_process_and_its_children() {
     let room = require!(ok Room::new());
     for init in [true, false] {
         let marker = format!("{}", 200_000 + std::process::id() + u32::from(init));
-        let mut spec =
-            room.spec(&format!("trap '' TERM INT HUP; busybox setsid busybox sleep {marker} & busybox sleep {marker}"));
+        let mut spec = room.spec(&format!(
+            "trap '' TERM INT HUP; echo ready; busybox setsid busybox sleep {marker} & busybox sleep {marker}"
+        ));
         spec.init = init;
         let process = sandbox().spawn(&spec).unwrap();
+        let mut ready = [0; 6];
+        std::io::Read::read_exact(&mut process.stdout.as_ref().unwrap(), &mut ready).unwrap();
         process.signal(15).unwrap();
         std::thread::sleep(Duration::from_millis(50));
         let begin = Instant::now();

@@ -6,7 +6,7 @@ use onetag_testkit::host::{HostState, private_binfmt};
 use onetag_testkit::require;
 use onetag_testkit::user::User;
 
-use crate::support::{Room, options, run, sandbox};
+use crate::support::{Room, mode, options, run, sandbox};
 
 fn foreign() -> Vec<Platform> {
     let all = ["linux/amd64", "linux/arm64", "linux/arm/v7", "linux/s390x", "linux/ppc64le"];
@@ -94,4 +94,69 @@ fn the_hosts_platform_is_native_and_others_are_listed() {
 #[test]
 fn another_operating_system_is_refused() {
     assert!(!sandbox().support(&"windows/amd64".parse().unwrap()).is_supported());
+}
+
+/// Run by `again::as_root_of_a_host_of_its_own`.
+#[test]
+fn registering_for_the_whole_host() {
+    if mode() != "table" {
+        return;
+    }
+    let platform = foreign().remove(0);
+    let room = Room::of(&platform).unwrap();
+    let sandbox = sandbox();
+    assert!(matches!(sandbox.support(&platform).how, How::Private { .. }));
+    let done = sandbox.binfmt_install(std::slice::from_ref(&platform), false).unwrap();
+    assert_eq!((done.len(), &done[0].platform, done[0].persistent.is_none()), (1, &platform, true));
+    // Again is fine too, and one's own platform needs nothing.
+    assert_eq!(sandbox.binfmt_install(std::slice::from_ref(&platform), false).unwrap(), done);
+    assert_eq!(sandbox.binfmt_install(&[Platform::host()], false).unwrap(), []);
+    let registered = sandbox.support(&platform).how;
+    assert_eq!(registered, How::HostHandler { interpreter: Some(done[0].interpreter.clone()) });
+    let row = sandbox.binfmt().into_iter().find(|row| row.support.platform == platform).unwrap();
+    assert_eq!(row.flags.as_deref().map(|flags| flags.contains('F') && flags.contains('C')), Some(true), "{row:?}");
+    assert!(row.version.is_some(), "{row:?}");
+    // The host's handler is used, nothing private: the process stays in our user namespace.
+    let text =
+        sandbox.spawn(&room.spec("readlink /proc/self/ns/user")).and_then(crate::support::finish).unwrap().success();
+    assert_eq!(text.trim(), std::fs::read_link("/proc/self/ns/user").unwrap().to_str().unwrap());
+    let private = Sandbox::new(SandboxOptions { emulator: EmulatorChoice::Private, ..options() });
+    let text =
+        private.spawn(&room.spec("readlink /proc/self/ns/user")).and_then(crate::support::finish).unwrap().success();
+    assert_ne!(text.trim(), std::fs::read_link("/proc/self/ns/user").unwrap().to_str().unwrap());
+    let removed = sandbox.binfmt_uninstall(std::slice::from_ref(&platform)).unwrap();
+    assert_eq!(removed.len(), 1);
+    assert!(matches!(sandbox.support(&platform).how, How::Private { .. }));
+    let host_only = Sandbox::new(SandboxOptions { emulator: EmulatorChoice::Host, ..options() });
+    assert!(!host_only.support(&platform).is_supported());
+}
+
+#[test]
+fn registering_needs_root() {
+    if mode() != "ranges" && mode() != "single" {
+        return;
+    }
+    let error = sandbox().binfmt_install(&[], false).unwrap_err();
+    assert!(error.hint().unwrap().starts_with("sudo "), "{error}");
+}
+
+#[test]
+fn programs_that_gain_rights_do_so_under_emulation_too() {
+    use std::os::unix::fs::PermissionsExt;
+    if mode() == "single" {
+        return;
+    }
+    let mut platforms = foreign();
+    platforms.push(Platform::host());
+    for platform in platforms {
+        require!(sandbox().support(&platform).is_supported(), "no emulator for {platform}");
+        let room = require!(ok Room::of(&platform));
+        std::fs::set_permissions(room.base().join("bin/busybox"), PermissionsExt::from_mode(0o4755)).unwrap();
+        std::fs::write(room.base().join("etc/passwd"), "root::0:0::/root:/bin/sh\napp::1000:1000::/:/bin/sh\n")
+            .unwrap();
+        let mut spec = room.spec("grep -w Uid /proc/self/status; busybox su -c 'busybox id -u' root");
+        spec.user = "app".to_owned();
+        let ran = run(&spec).unwrap();
+        assert!(ran.stdout.ends_with("\n0\n"), "{platform}: {ran:?}");
+    }
 }

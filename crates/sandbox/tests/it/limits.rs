@@ -1,9 +1,14 @@
 //! Limits of processes and memory.
 
+use std::sync::{Mutex, PoisonError};
+
 use onetag_sandbox::{Error, ExitStatus, Limits};
 use onetag_testkit::require;
 
 use crate::support::{Ran, Room, mode, run};
+
+/// One at a time: each looks at what is left in the hierarchies.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Groups of ours that are left in the hierarchies.
 fn groups_left() -> Vec<std::path::PathBuf> {
@@ -30,12 +35,15 @@ fn limited(room: &Room, script: &str, limits: Limits) -> Result<Ran, Error> {
 
 #[test]
 fn a_fork_bomb_ends_at_the_limit() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let room = require!(ok Room::new());
     let limits = Limits { pids: Some(60), ..Limits::default() };
     let script = "bomb() { bomb | bomb & }; bomb 2>/dev/null; busybox sleep 0.5; echo over";
     let ran = match limited(&room, script, limits) {
         Err(error @ Error::Denied { .. }) => {
-            require!(false, "{error}");
+            if mode().is_empty() {
+                require!(false, "{error}");
+            }
             return;
         }
         result => result.unwrap(),
@@ -48,13 +56,16 @@ fn a_fork_bomb_ends_at_the_limit() {
 
 #[test]
 fn running_out_of_memory_is_told_apart() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let room = require!(ok Room::new());
     let limits = Limits { memory_bytes: Some(32 << 20), ..Limits::default() };
     let script = "x=0123456789abcdef; while :; do x=$x$x; done";
     match limited(&room, script, limits) {
         Err(error @ Error::Denied { .. }) => {
             assert!(error.hint().is_some());
-            require!(!mode().is_empty(), "{error}");
+            if mode().is_empty() {
+                require!(false, "{error}");
+            }
         }
         result => {
             let ran = result.unwrap();
