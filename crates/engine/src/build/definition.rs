@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use onetag_dockerfile::diagnostic::excerpt;
+use onetag_dockerfile::diagnostic::{excerpt, render};
 use onetag_dockerfile::span::LineRange;
 use onetag_dockerfile::{DockerfileError, parse};
 
@@ -21,7 +21,17 @@ pub(super) struct Definition {
     pub(super) file: Dockerfile,
 }
 
-impl Definition {
+/// A Dockerfile's text.
+pub(super) struct Text {
+    /// The file's name, for messages.
+    pub(super) name: String,
+    /// Its path, where it is on this host.
+    pub(super) path: Option<PathBuf>,
+    /// What is in it.
+    pub(super) content: Vec<u8>,
+}
+
+impl Text {
     pub(super) fn load(request: &BuildRequest, sink: &Sink<'_>) -> Result<Self, BuildError> {
         let (name, path) = match &request.dockerfile {
             DockerfileSource::Path(path) => {
@@ -40,10 +50,16 @@ impl Definition {
             (_, None) => Ok(Vec::new()),
         };
         activity.transferred("transferring dockerfile:", content.as_ref().map_or(2, |content| content.len() as u64));
-        let content = activity.finish(content)?;
+        Ok(Self { content: activity.finish(content)?, name, path })
+    }
+}
+
+impl Definition {
+    pub(super) fn load(request: &BuildRequest, sink: &Sink<'_>) -> Result<Self, BuildError> {
+        let Text { name, path, content } = Text::load(request, sink)?;
         let (file, diagnostics) = parse(&content);
-        if let Some(first) = diagnostics.first() {
-            let excerpt = first.excerpt(&name, &file.source);
+        if !diagnostics.is_empty() {
+            let excerpt = render(&name, &file.source, &diagnostics);
             return Err(BuildError::Syntax { diagnostics, excerpt });
         }
         let folder = match &request.context {

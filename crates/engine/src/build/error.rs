@@ -31,12 +31,15 @@ pub enum BuildError {
     /// The context cannot be used.
     #[error(transparent)]
     Context(#[from] ContextError),
+    /// The ignore file cannot be read.
+    #[error("failed to solve")]
+    IgnoreFile(#[source] Box<onetag_dockerfile::resolver::ResolveError>),
     /// The Dockerfile's text is broken.
     #[error("failed to solve: {}", first(diagnostics))]
     Syntax {
         /// All that is wrong with it, the first first.
         diagnostics: Vec<Diagnostic>,
-        /// The lines in question.
+        /// The lines in question, with all that is wrong with them.
         excerpt: String,
     },
     /// The Dockerfile's meaning is broken, or something that it needs is not there.

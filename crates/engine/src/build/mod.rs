@@ -1,5 +1,6 @@
 //! Building images: from a Dockerfile and a context to images of several platforms.
 
+mod check;
 mod definition;
 mod error;
 mod outcome;
@@ -12,6 +13,7 @@ use onetag_dockerfile::{Dockerfile, LowerOptions, Lowered, MainContext, lower};
 use onetag_oci::Platform;
 use onetag_solver::Cancellation;
 
+pub use check::CheckOutcome;
 pub use error::BuildError;
 pub use outcome::{BuildOutcome, PlatformOutcome};
 pub use request::{BuildContext, BuildRequest, DockerfileSource};
@@ -153,17 +155,12 @@ fn activity_name(target: &Target) -> &'static str {
     }
 }
 
-/// The platforms that were asked for, each once; `None` alone when there were none.
+/// The platforms that were asked for; `None` alone when there were none. One that was asked for twice is in the index
+/// twice, as with BuildKit; the work is done once, since equal vertices are one.
 fn platforms(asked: &[Platform]) -> Vec<Option<Platform>> {
-    let mut platforms: Vec<Platform> = Vec::new();
-    for platform in asked.iter().map(Platform::normalize) {
-        if !platforms.contains(&platform) {
-            platforms.push(platform);
-        }
-    }
-    match platforms.is_empty() {
-        true => vec![None],
-        false => platforms.into_iter().map(Some).collect(),
+    match asked {
+        [] => vec![None],
+        asked => asked.iter().map(|platform| Some(platform.normalize())).collect(),
     }
 }
 

@@ -14,8 +14,6 @@ impl FlagTable for BuildFlags {
     const FLAGS: &'static [Flag] = &[
         Flag::value("cache-from", NO_CACHE),
         Flag::value("cache-to", NO_CACHE),
-        Flag::value("call", Treatment::Refused("checks are not supported yet: leave --call out to build")),
-        Flag::switch("check", Treatment::Refused("checks are not supported yet: leave --check out to build")),
         Flag::value("policy", Treatment::Refused("policies are not supported")),
         Flag::value("resource", NO_LIMIT),
         Flag::switch("rm", ACCEPTED),

@@ -1,5 +1,6 @@
 //! `onetag build`: arguments, and what happens around the build.
 
+mod call;
 mod flags;
 mod report;
 mod request;
@@ -44,6 +45,12 @@ pub struct BuildArguments {
     /// Additional build contexts (NAME=PATH, docker-image://…, oci-layout://…, target:…, a URL)
     #[arg(long, value_name = "NAME=CONTEXT")]
     build_context: Vec<String>,
+    /// Ask for something else than a build (check, outline, targets; format: NAME[,format=json])
+    #[arg(long, value_name = "METHOD", default_value = "build")]
+    call: String,
+    /// Shorthand for --call=check
+    #[arg(long)]
+    check: bool,
     /// Set the parent cgroup for the RUN instructions during build
     #[arg(long, value_name = "GROUP", default_value = "")]
     cgroup_parent: String,
@@ -125,6 +132,9 @@ impl BuildArguments {
         let builders = Builders::new(&context.engine()?.options().root);
         let builder = builders.get(context.builder_name().as_deref())?;
         let request = self.request(context)?;
+        if let Some(call) = self.asked()? {
+            return call::answer(&call, context.engine()?, &request, mode);
+        }
         context.enter_namespace()?;
         let cancel = interrupt::listen();
         let description = format!("building with \"{}\" instance using {LOCAL_DRIVER} driver", builder.name);
