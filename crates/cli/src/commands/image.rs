@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{history, images, import, inspect, pull, push, rmi, tag};
+use super::{history, images, import, inspect, prune, pull, push, rmi, tag};
 use crate::context::Context;
 use crate::error::CommandResult;
 
@@ -20,6 +20,8 @@ pub enum ImageCommand {
     /// List images: tag, index, platforms
     #[command(alias = "list")]
     Ls(images::ImagesArguments),
+    /// Remove unused images
+    Prune(prune::ImageArguments),
     /// Download an image from a registry
     Pull(pull::PullArguments),
     /// Upload an image to a registry, all its platforms
@@ -40,6 +42,7 @@ impl ImageCommand {
             Self::Import(arguments) => arguments.run(context),
             Self::Inspect(arguments) => arguments.run(context),
             Self::Ls(arguments) => arguments.run(context),
+            Self::Prune(arguments) => arguments.run(context),
             Self::Pull(arguments) => arguments.run(context),
             Self::Push(arguments) => arguments.run(context),
             Self::Rm(arguments) => arguments.run(context),

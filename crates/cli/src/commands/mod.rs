@@ -4,6 +4,7 @@ pub mod build;
 pub mod builder;
 mod changes;
 pub mod completion;
+mod du;
 mod history;
 mod image;
 mod images;
@@ -11,6 +12,7 @@ mod imagetools;
 mod import;
 mod inspect;
 mod login;
+mod prune;
 mod pull;
 mod push;
 mod registry;
@@ -71,6 +73,13 @@ pub enum Command {
     Login(login::LoginArguments),
     /// Forget credentials of a registry
     Logout(login::LogoutArguments),
+    /// Remove what is not needed: content without a name, the build cache
+    Prune(prune::PruneArguments),
+    /// Disk usage of the store
+    Du(du::UsageArguments),
+    /// The store as a whole, in Docker's spelling
+    #[command(subcommand, hide = true)]
+    System(SystemCommand),
     /// Print the completion script of a shell
     Completion(completion::CompletionArguments),
     /// Print the version
@@ -82,6 +91,15 @@ pub enum Command {
 pub enum ContainerCommand {
     /// Create and run a new container from an image
     Run(Box<run::RunArguments>),
+}
+
+/// Docker's `system` commands that exist here.
+#[derive(Debug, Subcommand)]
+pub enum SystemCommand {
+    /// Remove what is not needed: content without a name, the build cache
+    Prune(prune::PruneArguments),
+    /// Disk usage of the store
+    Df(du::UsageArguments),
 }
 
 impl Command {
@@ -104,6 +122,8 @@ impl Command {
             Self::Registry(command) => command.run(context),
             Self::Login(arguments) => arguments.run(context),
             Self::Logout(arguments) => arguments.run(context),
+            Self::Prune(arguments) | Self::System(SystemCommand::Prune(arguments)) => arguments.run(context),
+            Self::Du(arguments) | Self::System(SystemCommand::Df(arguments)) => arguments.run(context),
             Self::Completion(arguments) => arguments.run(),
             Self::Version(arguments) => arguments.run(),
         }

@@ -66,12 +66,12 @@ impl Location {
         Ok(Self::Registry(Reference::parse(text)?.with_default_tag()))
     }
 
-    /// The same image place, but content of this digest.
+    /// The same place, but content of this digest. A tag stays for people to read; the digest counts.
     #[must_use]
     pub fn with_digest(&self, digest: &Digest) -> Self {
         match self {
-            Self::Registry(reference) => Self::Registry(reference.without_tag().with_digest(digest.clone())),
-            Self::Store(reference) => Self::Store(reference.without_tag().with_digest(digest.clone())),
+            Self::Registry(reference) => Self::Registry(reference.with_digest(digest.clone())),
+            Self::Store(reference) => Self::Store(reference.with_digest(digest.clone())),
             Self::Layout(layout) => Self::Layout(LayoutName { digest: Some(digest.clone()), ..layout.clone() }),
         }
     }

@@ -3,6 +3,8 @@
 mod combine;
 mod create;
 mod load;
+#[cfg(test)]
+mod tests;
 
 pub use combine::{CombineError, Combined, Source};
 pub use create::{CreateEvent, CreateRequest, Created, SourceName, create, plan};

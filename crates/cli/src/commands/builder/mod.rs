@@ -32,6 +32,10 @@ pub enum BuilderCommand {
     Inspect(inspect::InspectArguments),
     /// Remove one or more builder instances
     Rm(remove::RemoveArguments),
+    /// Remove build cache
+    Prune(super::prune::CacheArguments),
+    /// Disk usage of the build cache
+    Du(super::du::UsageArguments),
     /// Indexes in registries, image layouts and the local store
     #[command(subcommand)]
     Imagetools(ImagetoolsCommand),
@@ -77,6 +81,8 @@ impl BuilderCommand {
             Self::Ls(arguments) => arguments.run(context),
             Self::Inspect(arguments) => arguments.run(context),
             Self::Rm(arguments) => arguments.run(context),
+            Self::Prune(arguments) => arguments.run(context),
+            Self::Du(arguments) => arguments.run_for_cache(context),
             Self::Imagetools(command) => command.run(context),
             Self::Version(arguments) => arguments.run(),
             Self::Stop(arguments) => arguments.run(context),

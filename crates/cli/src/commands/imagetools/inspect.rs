@@ -53,7 +53,7 @@ impl InspectArguments {
 }
 
 /// The tables that are shown without a template.
-fn text(location: &Location, found: &Found) -> String {
+pub(super) fn text(location: &Location, found: &Found) -> String {
     let mut table = TabWriter::new(0, 1);
     table.line(format!("Name:\t{location}"));
     table.line(format!("MediaType:\t{}", found.descriptor.media_type));
@@ -102,27 +102,10 @@ fn children(location: &Location, manifests: &[Descriptor]) -> String {
     out + &table.finish()
 }
 
-/// What a template is given: one platform or several make a difference, as in buildx.
+/// What a template is given, attestations when it asks for them.
 fn input(engine: Engine, name: &str, found: &Found, images: ImageSet) -> Value {
-    let manifest = manifest(found);
-    let configs: Vec<(String, Value)> =
-        images.configs().map(|(platform, config)| (platform.to_owned(), IMAGE.value(&read(config.bytes())))).collect();
+    let configs = images.configs().map(|(platform, config)| (platform.to_owned(), read(config.bytes()))).collect();
     let several = images.len() > 1;
-    let (type_name, image) = match several {
-        true => ("imagetools.tplInputs", Value::map(configs)),
-        false => {
-            let only = configs.into_iter().next().map(|(_, image)| image);
-            ("imagetools.tplInput", only.unwrap_or(Value::Nil("v1.Image")))
-        }
-    };
-    let mut members = serde_json::Map::new();
-    for (key, value) in [("name", Value::from(name)), ("manifest", manifest.clone()), ("image", image.clone())] {
-        let json = value.to_json().unwrap_or_default();
-        let is_empty = json.is_null() || json.as_object().is_some_and(serde_json::Map::is_empty) && key == "image";
-        if !is_empty {
-            members.insert(key.to_owned(), json);
-        }
-    }
     let images = Rc::new(images);
     let engine = Rc::new(engine);
     let about = move |pick: fn(&Attestations) -> Json| {
@@ -137,12 +120,31 @@ fn input(engine: Engine, name: &str, found: &Found, images: ImageSet) -> Value {
             Ok(Value::map(shown.map(|(platform, json)| (platform, Value::from_json(&json)))))
         }))
     };
+    inputs(name, found, configs, about(provenance), about(sbom))
+}
+
+/// One platform or several make a difference, as in buildx.
+pub(super) fn inputs(name: &str, found: &Found, configs: Vec<(String, Json)>, provenance: Value, sbom: Value) -> Value {
+    let manifest = manifest(found);
+    let several = configs.len() > 1;
+    let mut configs = configs.into_iter().map(|(platform, config)| (platform, IMAGE.value(&config)));
+    let (type_name, image) = match several {
+        true => ("imagetools.tplInputs", Value::map(configs)),
+        false => ("imagetools.tplInput", configs.next().map_or(Value::Nil("v1.Image"), |(_, image)| image)),
+    };
+    let mut members = serde_json::Map::new();
+    for (key, value) in [("name", Value::from(name)), ("manifest", manifest.clone()), ("image", image.clone())] {
+        let json = value.to_json().unwrap_or_default();
+        if !json.is_null() {
+            members.insert(key.to_owned(), json);
+        }
+    }
     let fields = vec![
         ("Name", Value::from(name), true),
         ("Manifest", manifest, true),
         ("Image", image, true),
-        ("Provenance", about(provenance), false),
-        ("SBOM", about(sbom), false),
+        ("Provenance", provenance, false),
+        ("SBOM", sbom, false),
     ];
     Value::Struct(Rc::new(Struct { type_name, static_type: type_name, fields, json: Json::Object(members) }))
 }

@@ -3,6 +3,8 @@
 mod create;
 mod inspect;
 mod schemas;
+#[cfg(test)]
+mod tests;
 
 use clap::Subcommand;
 
