@@ -94,7 +94,19 @@ pub(crate) fn machine_name(machine: u16, class: u8) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(class in 0u8..4, data in 0u8..4, rest in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let mut bytes = b"\x7fELF".to_vec();
+            bytes.extend([class, data]);
+            bytes.extend(rest);
+            let _ = (Header::parse(&bytes), loader(&bytes));
+        }
+    }
 
     #[test]
     fn our_own_program_is_read() {

@@ -263,7 +263,31 @@ pub(crate) fn denied(error: &io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn ranges_never_overlap_and_never_wrap(
+            lines in proptest::collection::vec(("[ab]|1000", any::<u32>(), prop_oneof![0u32..100_000, any::<u32>()]), 0..20),
+            noise in proptest::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let mut file = noise;
+            file.push(b'\n');
+            for (owner, start, count) in lines {
+                file.extend(format!("{owner}:{start}:{count}\n").bytes());
+            }
+            let ranges = subordinate_ranges(&file, Some("a"), 1000);
+            let mut covered: Vec<(u64, u64)> =
+                ranges.iter().map(|range| (range.start.into(), u64::from(range.start) + u64::from(range.count))).collect();
+            covered.sort_unstable();
+            prop_assert!(covered.windows(2).all(|pair| pair[0].1 <= pair[1].0));
+            prop_assert!(covered.iter().all(|(start, end)| start < end && *end <= 1 << 32));
+            let map = map(1000, &ranges);
+            prop_assert!(map.windows(2).all(|pair| pair[0][0] + pair[0][2] == pair[1][0]));
+        }
+    }
 
     #[test]
     fn ranges_by_name_and_number() {

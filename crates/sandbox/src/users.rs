@@ -173,7 +173,43 @@ fn id(field: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_files_are_survived(
+            specification in "[a-z0-9:]{0,12}|.{0,8}",
+            passwd in proptest::collection::vec(any::<u8>(), 0..300),
+            group in "([a-z:,0-9\n]|\\PC){0,200}",
+            more in proptest::collection::vec("[a-z0-9]{1,6}", 0..3),
+        ) {
+            if let Ok(identity) = resolve(&specification, &more, passwd.as_slice(), group.as_bytes()) {
+                prop_assert!(identity.user <= LARGEST_ID && identity.group <= LARGEST_ID);
+                prop_assert!(identity.groups.iter().all(|id| *id <= LARGEST_ID));
+            }
+        }
+
+        #[test]
+        fn entries_are_found_by_name_and_by_number(
+            entries in proptest::collection::btree_map("[a-z][a-z0-9_-]{0,8}", (0..=LARGEST_ID, 0..=LARGEST_ID), 1..6),
+            noise in proptest::collection::vec("[^\n]{0,20}", 0..4),
+        ) {
+            let mut passwd = String::new();
+            for ((name, (user, group)), line) in entries.iter().zip(noise.iter().map(String::as_str).chain(std::iter::repeat(""))) {
+                // Noise that happens to be an entry would come first.
+                let line = line.replace(':', "");
+                passwd.push_str(&format!("{line}\n{name}:x:{user}:{group}::/home/{name}:/bin/sh\n"));
+            }
+            for (name, (user, group)) in &entries {
+                let found = resolve(name, &[], passwd.as_bytes(), std::io::empty()).unwrap();
+                prop_assert_eq!((found.user, found.group), (*user, *group));
+                let found = resolve(&format!("{user}:{group}"), &[], passwd.as_bytes(), std::io::empty()).unwrap();
+                prop_assert_eq!((found.user, found.group), (*user, *group));
+            }
+        }
+    }
 
     const PASSWD: &[u8] =
         b"root:x:0:0:root:/root:/bin/sh\nbroken\napp:x:1000:1001:App,,:/home/app:/bin/sh\n77:x:5:6::/seven:\n";

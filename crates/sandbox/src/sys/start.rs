@@ -5,11 +5,10 @@
 #[cfg(feature = "test-init")]
 extern "C" fn before_main() {
     crate::init_if_requested();
-    if std::env::var_os("ONETAG_TEST_USER_NAMESPACE").is_some() {
-        if let Err(error) = crate::enter_user_namespace() {
-            eprintln!("{error}");
-            super::exit_now(1);
-        }
+    let wanted = std::env::var_os("ONETAG_TEST_USER_NAMESPACE").is_some();
+    if let (true, Err(error)) = (wanted, wanted.then(crate::enter_user_namespace).transpose()) {
+        eprintln!("{error}");
+        super::exit_now(1);
     }
 }
 
