@@ -3,6 +3,7 @@
 mod arrows;
 mod bad_input;
 mod clients;
+mod corpus;
 mod cross;
 mod debian;
 mod release;
