@@ -1,7 +1,7 @@
 //! Unpacked layers of images, each on its own and shared by every image that has it.
 
-use std::io::Read;
-use std::path::PathBuf;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
 
 use onetag_oci::{DiffId, Digest};
 use rustix::fs::FlockOperation;
@@ -57,9 +57,7 @@ impl Store {
         self.discard(&path)?;
         let temporary = self.temporary("layer")?;
         let result = self.unpack_into(diff_id, blob, open()?, &temporary).and_then(|applied| {
-            let folder = path.parent().unwrap_or(self.root());
-            files::create_folders(folder).at("make folder", folder)?;
-            std::fs::rename(&temporary, &path).at("name", &path)?;
+            self.name_layer(&temporary, &path)?;
             Ok(LayerDirectory { diff_id: diff_id.clone(), tree: path.join("tree"), applied })
         });
         if result.is_err() {
@@ -67,6 +65,19 @@ impl Store {
             let _ = self.remove_temporary(&temporary);
         }
         result
+    }
+
+    /// Gives an unpacked layer its place. Its folder is made, again where collection just removed it as empty.
+    fn name_layer(&self, temporary: &Path, path: &Path) -> Result<()> {
+        let folder = path.parent().unwrap_or(self.root());
+        let mut attempts = 0;
+        loop {
+            files::create_folders(folder).at("make folder", folder)?;
+            match std::fs::rename(temporary, path) {
+                Err(error) if error.kind() == ErrorKind::NotFound && attempts < 100 => attempts += 1,
+                named => return named.at("name", path),
+            }
+        }
     }
 
     /// A layer that is unpacked already, or `None`.
@@ -81,7 +92,7 @@ impl Store {
         diff_id: &DiffId,
         blob: &Digest,
         content: R,
-        folder: &std::path::Path,
+        folder: &Path,
     ) -> Result<Applied> {
         std::fs::create_dir(folder).at("make folder", folder)?;
         let tree = folder.join("tree");

@@ -156,9 +156,14 @@ impl Store {
 
     /// A path in `tmp/` that no other process or thread uses. It is reclaimed once this process has ended.
     pub(crate) fn temporary(&self, kind: &str) -> Result<PathBuf> {
+        Ok(self.temporary_of(&self.session_name()?, kind))
+    }
+
+    /// As [`Store::temporary`] for the store's own lease of a known name.
+    pub(crate) fn temporary_of(&self, session: &str, kind: &str) -> PathBuf {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        Ok(self.root().join("tmp").join(format!("{}.{kind}-{count:x}", self.session_name()?)))
+        self.root().join("tmp").join(format!("{session}.{kind}-{count:x}"))
     }
 
     /// Takes a lock of the store by name and holds it until the file is dropped.
@@ -232,6 +237,10 @@ fn create(root: &Path) -> Result<()> {
         let path = root.join(folder);
         files::create_folders(&path).at("make folder", &path)?;
     }
+    // Files in `tmp/` that belong to no lease are collected, so collection has to wait.
+    let path = root.join("locks/gc");
+    let shared = File::options().create(true).append(true).open(&path).at("open", &path)?;
+    lock_file(&shared, FlockOperation::LockShared).at("lock", &path)?;
     write_new(root, "index.json", EMPTY_INDEX)?;
     write_new(root, "oci-layout", OCI_LAYOUT)
 }

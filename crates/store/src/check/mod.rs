@@ -114,6 +114,8 @@ impl Store {
     /// Checks everything. Takes as long as reading everything does.
     pub fn check(&self) -> Result<CheckReport> {
         let mut report = CheckReport::default();
+        // Collection waits: what it takes meanwhile would look lost.
+        let _shared = self.lock("gc", FlockOperation::LockShared)?;
         let images = match self.read_index() {
             Ok(index) => {
                 if let Some(reason) = self.index_damage(&index.manifests)? {

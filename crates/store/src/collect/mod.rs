@@ -59,11 +59,11 @@ impl Store {
         let mut trash = Vec::new();
         let mut places = Vec::new();
         {
-            // The own lease is opened before: opening it later would wait for the lock that is held here.
+            // The own lease is asked for before: a thread that has it may be waiting for the lock taken here.
             let session = self.session_name()?;
             let _alone = self.lock("gc", FlockOperation::LockExclusive)?;
             let mut living = leases::living(self)?;
-            living.names.insert(session);
+            living.names.insert(session.clone());
             if !options.dry_run {
                 report.records = self.drop_records(options, &living)?;
             }
@@ -86,17 +86,17 @@ impl Store {
             report.reclaimed_bytes = counter.bytes();
             if !options.dry_run {
                 for item in &trash {
-                    let place = self.temporary("trash")?;
+                    let place = self.temporary_of(&session, "trash");
                     std::fs::rename(&item.path, &place).at("remove", &item.path)?;
                     places.push(place);
                 }
+                self.remove_empty_folders()?;
             }
         }
         if !options.dry_run {
             // One tree that resists does not keep the others; the first failure is told in the end.
             let failures = places.iter().map(|place| self.remove_temporary(place)).filter_map(Result::err);
             let failed = failures.fold(None, |first, error| first.or(Some(error)));
-            self.remove_empty_folders()?;
             if let Some(error) = failed {
                 return Err(error);
             }

@@ -87,7 +87,12 @@ impl Store {
 
 fn list(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).at("list", folder)? {
+    let entries = match std::fs::read_dir(folder) {
+        // A layer's folder goes with its last tree.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        entries => entries.at("list", folder)?,
+    };
+    for entry in entries {
         let entry = entry.at("list", folder)?;
         found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
     }

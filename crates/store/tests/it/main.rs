@@ -1,6 +1,7 @@
 //! The store from outside, on real folders.
 
 mod archive;
+mod archives;
 mod blobs;
 mod checksums;
 mod collection;
