@@ -342,3 +342,62 @@ async fn ask(
     serde_json::from_slice(&bytes)
         .map_err(|_| Error::Protocol { url: RedactedUrl::new(url), problem: "something that is no token".to_owned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::hosts::Hosts;
+    use super::super::retry::RetryPolicy;
+    use super::super::{ProxyOptions, connect::Connector, exchange::ExchangeOptions};
+    use super::*;
+    use crate::credential::Anonymous;
+    use crate::tls::TlsSettings;
+
+    fn exchange() -> Exchange {
+        Exchange::new(ExchangeOptions {
+            connector: Connector::new(TlsSettings::new(Hosts::new()), ProxyOptions::default()),
+            credentials: Arc::new(Anonymous),
+            user_agent: "test".into(),
+            policy: RetryPolicy::default(),
+            stall: Duration::from_secs(1),
+            http_proxy: None,
+            warnings: None,
+        })
+    }
+
+    #[tokio::test]
+    async fn realms_that_weaken_protection_are_refused() {
+        let exchange = exchange();
+        for (registry, realm, accepted) in [
+            ("203.0.113.5", "https://203.0.113.6/token", true),
+            ("203.0.113.5", "https://203.0.113.5/token", true),
+            ("203.0.113.5", "http://203.0.113.6/token", false),
+            ("203.0.113.5", "http://203.0.113.5/token", false),
+            ("203.0.113.5", "https://127.0.0.1/token", false),
+            ("203.0.113.5", "https://localhost/token", false),
+            ("203.0.113.5", "https://10.0.0.1/token", false),
+            ("203.0.113.5", "https://169.254.169.254/latest", false),
+            ("203.0.113.5", "https://[fd00::1]/token", false),
+            ("203.0.113.5", "https://[::ffff:10.0.0.1]/token", false),
+            ("203.0.113.5", "file:///etc/passwd", false),
+            ("10.0.0.2:5000", "https://10.0.0.1/token", true),
+            ("10.0.0.2:5000", "https://127.0.0.1/token", false),
+            ("127.0.0.1:5000", "http://127.0.0.1:5001/token", true),
+            ("127.0.0.1:5000", "https://203.0.113.6/token", true),
+            ("127.0.0.1:5000", "http://203.0.113.6/token", false),
+        ] {
+            let endpoint = hosts::origin(&Hosts::new(), registry).expect("endpoint");
+            let realm = Url::parse(realm).expect("realm");
+            let checked = check_realm(&exchange, &endpoint, &realm).await;
+            assert_eq!(checked.is_ok(), accepted, "{registry} {realm}");
+        }
+    }
+
+    #[test]
+    fn bearer_is_chosen_where_both_are_offered() {
+        let base = Url::parse("https://registry.example/").expect("base");
+        let chosen = choose(&challenge::parse("Basic realm=\"a\", Bearer realm=\"/t\",service=\"s\""), &base);
+        assert!(matches!(chosen, Some(Scheme::Bearer { realm, .. }) if realm.as_str() == "https://registry.example/t"));
+        assert_eq!(choose(&challenge::parse("Negotiate"), &base), None);
+        assert_eq!(choose(&challenge::parse("Bearer service=\"no realm\""), &base), None);
+    }
+}

@@ -259,8 +259,9 @@ pub(crate) fn proxy_authorization(proxy: &Url) -> Option<String> {
     if proxy.username().is_empty() {
         return None;
     }
-    let user = crate::wire::query::decode(proxy.username())?;
-    let password = crate::wire::query::decode(proxy.password().unwrap_or_default())?;
+    let decode = |text: &str| crate::wire::query::decode(&text.replace('+', "%2B"));
+    let user = decode(proxy.username())?;
+    let password = decode(proxy.password().unwrap_or_default())?;
     let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
     Some(format!("Basic {encoded}"))
 }

@@ -59,7 +59,8 @@ fn basic(url: &Url) -> Option<HeaderValue> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
     }
-    let pair = format!("{}:{}", url.username(), url.password().unwrap_or_default());
+    let decode = |text: &str| crate::wire::query::decode(&text.replace('+', "%2B"));
+    let pair = format!("{}:{}", decode(url.username())?, decode(url.password().unwrap_or_default())?);
     let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
     let mut value = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
     value.set_sensitive(true);

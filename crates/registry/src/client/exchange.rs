@@ -17,7 +17,7 @@ use url::Url;
 use super::auth::Authenticator;
 use super::body::RequestBody;
 use super::connect::{Connector, proxy_authorization};
-use super::hosts::Endpoint;
+use super::hosts::{Endpoint, is_loopback};
 use super::retry::{Attempts, RetryPolicy};
 use super::scope::Scope;
 use crate::credential::CredentialProvider;
@@ -80,8 +80,8 @@ pub(crate) struct Exchange {
     policy: RetryPolicy,
     stall: Duration,
     proxy: Option<HeaderValue>,
-    /// Loopback hosts that turned out to speak TLS.
-    secure_loopback: Mutex<HashMap<String, bool>>,
+    /// Hosts of this machine of which it is known whether they speak TLS.
+    speaks_tls: Mutex<HashMap<String, bool>>,
     warnings: Option<Arc<super::WarningHook>>,
     warned: Mutex<Vec<String>>,
 }
@@ -122,7 +122,7 @@ impl Exchange {
                 .as_ref()
                 .and_then(proxy_authorization)
                 .and_then(|value| HeaderValue::from_str(&value).ok()),
-            secure_loopback: Mutex::default(),
+            speaks_tls: Mutex::default(),
             warnings: options.warnings,
             warned: Mutex::default(),
         }
@@ -143,7 +143,7 @@ impl Exchange {
     /// The endpoint with the scheme that was found out.
     pub(crate) fn settled(&self, endpoint: Endpoint) -> Endpoint {
         let authority = endpoint.base.authority().to_owned();
-        let secure = lock(&self.secure_loopback).get(&authority).copied().unwrap_or(false);
+        let secure = lock(&self.speaks_tls).get(&authority).copied().unwrap_or(false);
         if secure { endpoint.over_tls().unwrap_or(endpoint) } else { endpoint }
     }
 
@@ -153,7 +153,7 @@ impl Exchange {
         loop {
             match self.call_once(call).await {
                 Ok(response) => return Ok(response),
-                Err(error) => attempts.wait(error).await?,
+                Err(error) => self.wait(&mut attempts, call.endpoint, error).await?,
             }
         }
     }
@@ -314,6 +314,10 @@ impl Exchange {
     ) -> Result<Response<Incoming>> {
         match answered {
             Ok(response) => {
+                // Servers that want TLS say 400 to anything else.
+                if url.scheme() == "http" && response.status() != StatusCode::BAD_REQUEST && is_loopback(url) {
+                    lock(&self.speaks_tls).entry(url.authority().to_owned()).or_insert(false);
+                }
                 self.show_warnings(url, response.headers());
                 Ok(response)
             }
@@ -357,14 +361,23 @@ impl Exchange {
         }
     }
 
-    /// Notes that a host of this machine speaks TLS, when an attempt without failed in the way that shows it.
-    pub(crate) fn speaks_tls(&self, endpoint: &Endpoint, error: &Error) -> bool {
+    /// Waits before another attempt at an endpoint, or gives the error back when there is to be none.
+    pub(crate) async fn wait(&self, attempts: &mut Attempts, endpoint: &Endpoint, error: Error) -> Result<()> {
+        // The next attempt is one over TLS, at once.
+        if self.may_speak_tls(endpoint, &error) { Err(error) } else { attempts.wait(error).await }
+    }
+
+    /// Whether the first attempt without TLS at a host of this machine failed in the way that TLS makes it fail.
+    pub(crate) fn may_speak_tls(&self, endpoint: &Endpoint, error: &Error) -> bool {
         let garbled = matches!(error, Error::Transport { .. })
             || matches!(error, Error::Status { status: StatusCode::BAD_REQUEST, errors, .. } if errors.is_empty());
-        if endpoint.scheme_fixed || endpoint.base.scheme() != "http" || !garbled {
-            return false;
-        }
-        lock(&self.secure_loopback).insert(endpoint.base.authority().to_owned(), true).is_none()
+        let guessed = !endpoint.scheme_fixed && endpoint.base.scheme() == "http";
+        guessed && garbled && !lock(&self.speaks_tls).contains_key(endpoint.base.authority())
+    }
+
+    /// Notes whether a host of this machine speaks TLS.
+    pub(crate) fn note_protocol(&self, base: &Url, tls: bool) {
+        lock(&self.speaks_tls).insert(base.authority().to_owned(), tls);
     }
 
     fn show_warnings(&self, url: &Url, headers: &HeaderMap) {

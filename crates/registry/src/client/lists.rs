@@ -174,7 +174,7 @@ async fn page<T: DeserializeOwned>(
                 })?;
                 return Ok((page, headers));
             }
-            Err(error) => attempts.wait(error).await?,
+            Err(error) => exchange.wait(&mut attempts, endpoint, error).await?,
         }
     }
 }

@@ -107,19 +107,26 @@ impl Client {
     }
 }
 
-/// Asks an endpoint, and over TLS if it turns out to speak only that.
+/// Asks an endpoint, and over TLS if it may speak only that.
 pub(crate) async fn with_tls<T>(
     exchange: &Exchange,
     endpoint: Endpoint,
-    ask: impl AsyncFn(&Endpoint) -> Result<T>,
+    mut ask: impl AsyncFnMut(&Endpoint) -> Result<T>,
 ) -> Result<T> {
     match ask(&endpoint).await {
-        Err(error) if exchange.speaks_tls(&endpoint, &error) => match endpoint.over_tls() {
-            Some(endpoint) => ask(&endpoint).await,
-            None => Err(error),
-        },
-        answer => answer,
+        Err(error) if exchange.may_speak_tls(&endpoint, &error) => {}
+        answer => return answer,
     }
+    if let Some(secure) = endpoint.over_tls() {
+        let answer = ask(&secure).await;
+        if !matches!(answer, Err(Error::Tls { .. } | Error::Connect { .. } | Error::Transport { .. })) {
+            exchange.note_protocol(&endpoint.base, true);
+            return answer;
+        }
+    }
+    // It does not speak TLS either, so the attempt before failed for another reason.
+    exchange.note_protocol(&endpoint.base, false);
+    ask(&endpoint).await
 }
 
 /// What comes behind `manifests/`.
@@ -181,7 +188,7 @@ pub(crate) async fn get_manifest(exchange: &Exchange, endpoint: &Endpoint, refer
     loop {
         match get_manifest_once(exchange, endpoint, reference, &what).await {
             Ok(served) => return Ok(served),
-            Err(error) => attempts.wait(error).await?,
+            Err(error) => exchange.wait(&mut attempts, endpoint, error).await?,
         }
     }
 }
@@ -288,14 +295,10 @@ impl<'a> Download<'a> {
         for (index, endpoint) in endpoints.into_iter().enumerate() {
             let endpoint = exchange.settled(endpoint);
             let path = format!("{}/blobs/{}", repository.path(), self.descriptor.digest);
-            let failed = match self.fetch_from(exchange, &endpoint, &path, &scope).await {
-                Err(error) if exchange.speaks_tls(&endpoint, &error) => match endpoint.over_tls() {
-                    Some(endpoint) => self.fetch_from(exchange, &endpoint, &path, &scope).await,
-                    None => Err(error),
-                },
-                fetched => fetched,
-            };
-            match failed {
+            let fetched = with_tls(exchange, endpoint, async |endpoint| {
+                self.fetch_url(exchange, endpoint, &endpoint.url(&path), &scope).await
+            });
+            match fetched.await {
                 Ok(()) => return Ok(()),
                 Err(error @ (Error::Sink { .. } | Error::Runtime(_))) => return Err(error),
                 Err(error) if index + 1 == count => return self.fetch_elsewhere(exchange, error).await,
@@ -327,11 +330,6 @@ impl<'a> Download<'a> {
         Err(error)
     }
 
-    async fn fetch_from(&mut self, exchange: &Exchange, endpoint: &Endpoint, path: &str, scope: &Scope) -> Result<()> {
-        let url = endpoint.url(path);
-        self.fetch_url(exchange, endpoint, &url, scope).await
-    }
-
     async fn fetch_url(&mut self, exchange: &Exchange, endpoint: &Endpoint, url: &Url, scope: &Scope) -> Result<()> {
         let mut attempts = exchange.attempts();
         let mut wrong = false;
@@ -356,7 +354,7 @@ impl<'a> Download<'a> {
             if self.offset_bytes > before {
                 attempts.progressed();
             }
-            attempts.wait(error).await?;
+            exchange.wait(&mut attempts, endpoint, error).await?;
         }
     }
 

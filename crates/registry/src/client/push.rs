@@ -324,7 +324,11 @@ impl<'a> Target<'a> {
                     break;
                 }
                 Err(error) if refuses_streams(&error) => return self.push_finished(session, source).await,
-                Err(error) => attempts.wait(error).await?,
+                Err(error) => {
+                    // With what was learnt from a refusal the next attempt, from where this one ended, may be let in.
+                    let again = error.is_transient() || matches!(error, Error::Unauthorized { .. });
+                    attempts.wait_if(again, error).await?;
+                }
             }
         }
         let (digest, size) = finish(source)?;
@@ -384,12 +388,12 @@ impl<'a> Target<'a> {
                 url = target;
                 continue;
             }
-            if response.status() == StatusCode::UNAUTHORIZED
-                && !refused
-                && self.exchange.refused(self.endpoint, &self.scope, &response)?
-            {
-                refused = true;
-                continue;
+            if response.status() == StatusCode::UNAUTHORIZED && !refused {
+                refused = self.exchange.refused(self.endpoint, &self.scope, &response)?;
+                // Of a body without a length nobody knows how much was taken: the caller has to ask first.
+                if refused && (length_bytes.is_some() || upload.sent_bytes == 0) {
+                    continue;
+                }
             }
             return Err(self.exchange.failure(self.endpoint, &method, &url, what, response).await);
         }

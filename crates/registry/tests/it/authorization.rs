@@ -234,3 +234,61 @@ fn mirrors_are_asked_first_and_pass_for_nobody_else() {
     assert!(asked[0].target.starts_with("/v2/app/manifests/v1?ns="), "{}", asked[0].target);
     assert!(asked[0].target.contains(&namespace.replace(':', "%3A")), "{}", asked[0].target);
 }
+
+#[test]
+fn proxies_are_asked_for_what_is_not_on_this_machine() {
+    let proxy = Scripted::start(|_| Answer::new(404).react());
+    let mut options = quick();
+    let address = format!("http://user:pa%20ss@{}", proxy.host());
+    options.proxies.http = url::Url::parse(&address).ok();
+    let plain = onetag_registry::client::HostOptions { plain_http: Some(true), ..Default::default() };
+    options.hosts.insert("registry.test".into(), plain);
+    let client = Client::new(options);
+    let error = client.resolve(&Reference::parse("registry.test/a:v1").expect("reference")).expect_err("absent");
+    assert!(error.is_not_found(), "{error}");
+    let asked = &proxy.asked()[0];
+    assert_eq!(asked.target, "http://registry.test/v2/a/manifests/v1");
+    // The base64 of "user:pa ss".
+    assert_eq!(asked.header("proxy-authorization"), Some("Basic dXNlcjpwYSBzcw=="));
+    let direct = TestRegistry::start();
+    assert!(client.resolve(&direct.reference("absent:v1")).expect_err("absent").is_not_found());
+    assert_eq!(proxy.asked().len(), 1);
+}
+
+#[test]
+fn tunnels_lead_to_tls() {
+    use std::io::{BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+    let (registry, _folder) = crate::tls::protected();
+    let upstream = registry.address();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
+    let proxy = listener.local_addr().expect("address");
+    let tunnels = Arc::new(Mutex::new(Vec::new()));
+    let log = tunnels.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut reader = BufReader::new(stream.try_clone().expect("clone"));
+            let Ok(Some(asked)) = crate::scripted::read_request(&mut reader) else { continue };
+            log.lock().expect("log").push(asked);
+            let mut stream = stream;
+            stream.write_all(b"HTTP/1.1 200 Connected\r\nvia: test\r\n\r\n").expect("answered");
+            let remote = TcpStream::connect(upstream).expect("upstream");
+            let (mut from, mut to) = (stream.try_clone().expect("clone"), remote.try_clone().expect("clone"));
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            let (mut from, mut to) = (remote, stream);
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        }
+    });
+    let mut options = quick();
+    options.credentials = Arc::new(Fixed(ann()));
+    options.proxies.https = url::Url::parse(&format!("http://{proxy}")).ok();
+    // The name is in no certificate, and resolved by nobody but the proxy.
+    let insecure = onetag_registry::client::HostOptions { insecure: true, ..Default::default() };
+    options.hosts.insert("registry.test:5000".into(), insecure);
+    let reference = Reference::parse("registry.test:5000/a:v1").expect("reference");
+    let error = Client::new(options).resolve(&reference).expect_err("absent");
+    assert!(error.is_not_found(), "{error:?}");
+    let tunnels = tunnels.lock().expect("log");
+    assert_eq!((tunnels[0].method.as_str(), tunnels[0].target.as_str()), ("CONNECT", "registry.test:5000"));
+    assert!(tunnels.iter().all(|asked| asked.header("authorization").is_none()));
+}
