@@ -26,14 +26,17 @@ Images here
   image        Inspect, tag, remove, import and prune images
   pull, push   Move images from and to registries
   import       Make an image from a root file system
+  save, load   Move images to and from archives
   run          Run an image, natively or emulated
 Indexes in registries
   imagetools   Inspect indexes, make them of several images
+  copy         Copy images among registries, layouts and the store
 This host
-  builder inspect --bootstrap   What this host can run, and how
-  registry serve                Serve a registry
-  login, logout                 Keep credentials of registries
-  prune, du, fsck               Look after the local store
+  doctor       What this host can run, how, and what is missing
+  binfmt       Emulators, and registering them for the whole host
+  registry     Serve a registry
+  login, logout     Keep credentials of registries
+  prune, du, fsck   Look after the local store
 More
   completion, version
 

@@ -2,12 +2,14 @@
 
 /// A size in powers of 1000 with four significant digits: `1.185MB`.
 pub fn decimal_size(bytes: u64) -> String {
-    scaled(bytes as f64, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB"], 4)
-}
-
-/// A size in powers of 1024 with four significant digits: `488.3MiB`.
-pub fn binary_size(bytes: u64) -> String {
-    scaled(bytes as f64, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"], 4)
+    const NAMES: &[&str] = &["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < NAMES.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{}{}", significant(value, 4), NAMES[unit])
 }
 
 /// A size as build progress shows it: two decimals above a kilobyte, none below.
@@ -20,15 +22,6 @@ pub fn progress_size(bytes: u64) -> String {
         unit += 1;
     }
     if unit == 0 { format!("{bytes}B") } else { format!("{value:.2}{}", NAMES[unit]) }
-}
-
-fn scaled(mut value: f64, base: f64, names: &[&str], digits: i32) -> String {
-    let mut unit = 0;
-    while value >= base && unit + 1 < names.len() {
-        value /= base;
-        unit += 1;
-    }
-    format!("{}{}", significant(value, digits), names[unit])
 }
 
 /// A number with at most so many significant digits, as C's `%g`.
@@ -68,7 +61,7 @@ fn duration(seconds: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{age, binary_size, decimal_size, progress_size};
+    use super::{age, decimal_size, progress_size};
 
     #[test]
     fn sizes() {
@@ -76,8 +69,6 @@ mod tests {
         assert_eq!(decimal_size(999), "999B");
         assert_eq!(decimal_size(1_184_825), "1.185MB");
         assert_eq!(decimal_size(1_000_000), "1MB");
-        assert_eq!(binary_size(512_000_000), "488.3MiB");
-        assert_eq!(binary_size(10_000_000_000), "9.313GiB");
         assert_eq!(progress_size(361), "361B");
         assert_eq!(progress_size(1_184_825), "1.18MB");
     }

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{history, images, import, inspect, prune, pull, push, rmi, tag};
+use super::{history, images, import, inspect, prune, pull, push, rmi, save, tag};
 use crate::context::Context;
 use crate::error::CommandResult;
 
@@ -17,6 +17,8 @@ pub enum ImageCommand {
     Import(import::ImportArguments),
     /// Display detailed information on one or more images
     Inspect(inspect::InspectArguments),
+    /// Load images from an archive or STDIN
+    Load(save::LoadArguments),
     /// List images: tag, index, platforms
     #[command(alias = "list")]
     Ls(images::ImagesArguments),
@@ -29,6 +31,8 @@ pub enum ImageCommand {
     /// Remove one or more images, or platforms of them
     #[command(alias = "remove")]
     Rm(rmi::RemoveArguments),
+    /// Save images, all their platforms, to an archive
+    Save(save::SaveArguments),
     /// Create a tag TARGET that refers to SOURCE
     Tag(tag::TagArguments),
 }
@@ -41,11 +45,13 @@ impl ImageCommand {
             Self::History(arguments) => arguments.run(context),
             Self::Import(arguments) => arguments.run(context),
             Self::Inspect(arguments) => arguments.run(context),
+            Self::Load(arguments) => arguments.run(context),
             Self::Ls(arguments) => arguments.run(context),
             Self::Prune(arguments) => arguments.run(context),
             Self::Pull(arguments) => arguments.run(context),
             Self::Push(arguments) => arguments.run(context),
             Self::Rm(arguments) => arguments.run(context),
+            Self::Save(arguments) => arguments.run(context),
             Self::Tag(arguments) => arguments.run(context),
         }
     }

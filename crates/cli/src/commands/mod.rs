@@ -1,10 +1,14 @@
 //! The commands: one file each, arguments and all.
 
+mod binfmt;
 pub mod build;
 pub mod builder;
 mod changes;
 pub mod completion;
+mod copy;
+mod doctor;
 mod du;
+mod fsck;
 mod history;
 mod image;
 mod images;
@@ -18,6 +22,7 @@ mod push;
 mod registry;
 mod rmi;
 mod run;
+mod save;
 mod tag;
 pub mod version;
 
@@ -59,8 +64,14 @@ pub enum Command {
     Tag(tag::TagArguments),
     /// Remove one or more images, or platforms of them
     Rmi(rmi::RemoveArguments),
+    /// Save images, all their platforms, to an archive
+    Save(save::SaveArguments),
+    /// Load images from an archive or STDIN
+    Load(save::LoadArguments),
     /// Make an image of a root file system
     Import(import::ImportArguments),
+    /// Copy an image, all its platforms, among registries, layouts and the store
+    Copy(copy::CopyArguments),
     /// Create and run a new container from an image
     Run(Box<run::RunArguments>),
     /// Containers: `container run`
@@ -73,6 +84,12 @@ pub enum Command {
     Login(login::LoginArguments),
     /// Forget credentials of a registry
     Logout(login::LogoutArguments),
+    /// What this host can run, how, and what to type where something is missing
+    Doctor(doctor::DoctorArguments),
+    /// Emulators: which there are, and registering them for the whole host
+    Binfmt(binfmt::BinfmtArguments),
+    /// Check the store: every blob, name and unpacked layer
+    Fsck(fsck::CheckArguments),
     /// Remove what is not needed: content without a name, the build cache
     Prune(prune::PruneArguments),
     /// Disk usage of the store
@@ -117,11 +134,17 @@ impl Command {
             Self::Push(arguments) => arguments.run(context),
             Self::Tag(arguments) => arguments.run(context),
             Self::Rmi(arguments) => arguments.run(context),
+            Self::Save(arguments) => arguments.run(context),
+            Self::Load(arguments) => arguments.run(context),
             Self::Import(arguments) => arguments.run(context),
+            Self::Copy(arguments) => arguments.run(context),
             Self::Run(arguments) | Self::Container(ContainerCommand::Run(arguments)) => arguments.run(context),
             Self::Registry(command) => command.run(context),
             Self::Login(arguments) => arguments.run(context),
             Self::Logout(arguments) => arguments.run(context),
+            Self::Doctor(arguments) => arguments.run(context),
+            Self::Binfmt(arguments) => arguments.run(context),
+            Self::Fsck(arguments) => arguments.run(context),
             Self::Prune(arguments) | Self::System(SystemCommand::Prune(arguments)) => arguments.run(context),
             Self::Du(arguments) | Self::System(SystemCommand::Df(arguments)) => arguments.run(context),
             Self::Completion(arguments) => arguments.run(),

@@ -199,6 +199,7 @@ pub fn kind(kind: UsageKind) -> &'static str {
         UsageKind::Step => "build step",
         UsageKind::Chain => "stack",
         UsageKind::CacheMount => "cache mount",
+        UsageKind::Download => "download",
         UsageKind::Abandoned => "abandoned",
     }
 }

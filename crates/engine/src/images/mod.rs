@@ -5,14 +5,18 @@ mod edit;
 mod find;
 mod inspect;
 mod list;
+mod load;
 mod presence;
+mod save;
 
 pub use choose::{Chosen, choose};
 pub use edit::{Removal, remove, tag};
 pub use find::{LocalImage, all, find};
 pub use inspect::{Inspected, inspect};
 pub use list::{ImageSummary, PlatformSummary, list};
+pub use load::{Loaded, load};
 pub use presence::{Entry, entries};
+pub use save::save;
 
 use onetag_oci::{Platform, ReferenceError};
 use thiserror::Error;
@@ -81,6 +85,27 @@ pub enum ImageError {
         /// The names.
         names: Vec<String>,
     },
+    /// The archive is no image.
+    #[error("the archive holds no image: {missing} is not in it")]
+    NoArchive {
+        /// What is missing.
+        missing: &'static str,
+    },
+    /// A document of the archive is none.
+    #[error("cannot read {name} of the archive")]
+    Document {
+        /// Its name.
+        name: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The archive could not be read.
+    #[error("cannot read the archive")]
+    Read(#[source] std::io::Error),
+    /// The archive could not be written.
+    #[error("cannot write the archive")]
+    Write(#[source] std::io::Error),
     /// The content could not be read or written.
     #[error(transparent)]
     Content(#[from] ContentError),

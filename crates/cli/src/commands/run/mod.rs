@@ -225,8 +225,9 @@ impl RunArguments {
         let request = self.request()?;
         let mut adjustments = self.adjustments()?;
         adjustments.terminal = self.tty.then(session::window);
+        let signals = session::Signals::take(self.sig_proxy);
         let container = start(context.engine()?, chosen, &request, |spec| adjustments.apply(spec)).map_err(not_run)?;
-        let code = session::attend(container, self.interactive, self.sig_proxy)?;
+        let code = session::attend(container, self.interactive, signals)?;
         Ok(u8::try_from(code).unwrap_or(u8::MAX))
     }
 

@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
-use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use onetag_engine::run::Container;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -12,6 +14,8 @@ use crate::error::CommandResult;
 
 /// Signals that go to the container's process.
 const FORWARDED: [i32; 6] = [1, 2, 3, 10, 12, 15];
+/// How long a signal waits for the container to start.
+const START_GRACE: Duration = Duration::from_secs(1);
 /// The signal of a window that changed its size.
 const WINDOW_CHANGED: i32 = 28;
 
@@ -35,11 +39,11 @@ pub fn made_up_name() -> String {
 ///
 /// # Errors
 /// When the kernel refuses to wait.
-pub fn attend(mut container: Container, interactive: bool, forward_signals: bool) -> CommandResult<i32> {
+pub fn attend(mut container: Container, interactive: bool, signals: Signals) -> CommandResult<i32> {
     let terminal = container.process_mut().terminal.take();
     let raw = terminal.as_ref().filter(|_| interactive).and_then(|_| RawMode::enter());
     let container = Arc::new(container);
-    watch_signals(&container, forward_signals);
+    signals.attach(&container);
     let mut output = None;
     if let Some(terminal) = terminal {
         if interactive && let Ok(input) = terminal.try_clone() {
@@ -77,30 +81,62 @@ fn copy_output(mut terminal: File) {
     }
 }
 
-/// Sends signals on, and the window's new sizes, on a thread of its own.
-fn watch_signals(container: &Arc<Container>, forward: bool) {
-    let container = Arc::downgrade(container);
-    let watch = move || {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
-        runtime.block_on(async move {
-            let numbers = FORWARDED.iter().copied().filter(|_| forward).chain([WINDOW_CHANGED]);
-            let mut tasks = tokio::task::JoinSet::new();
-            let local = tokio::task::LocalSet::new();
-            for number in numbers {
-                let Ok(stream) = signal(SignalKind::from_raw(number)) else { continue };
-                let container = container.clone();
-                tasks.spawn_local_on(pass_on(stream, number, container), &local);
-            }
-            local.await;
-        });
-    };
-    // without the thread, signals have their usual effect on this process
-    let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(watch);
+/// The signals of this process, taken before the container starts so that none is lost.
+pub struct Signals {
+    container: Arc<OnceLock<Weak<Container>>>,
 }
 
-async fn pass_on(mut stream: Signal, number: i32, container: std::sync::Weak<Container>) {
+impl Signals {
+    /// Takes the signals, on a thread of its own.
+    pub fn take(forward: bool) -> Self {
+        let container = Arc::new(OnceLock::new());
+        let slot = Arc::clone(&container);
+        let (ready, is_ready) = channel::<()>();
+        let watch = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+            let Ok(runtime) = runtime else { return };
+            let numbers = FORWARDED.iter().copied().filter(|_| forward).chain([WINDOW_CHANGED]);
+            let local = tokio::task::LocalSet::new();
+            runtime.block_on(local.run_until(async move {
+                let streams: Vec<_> =
+                    numbers.filter_map(|number| Some((number, signal(SignalKind::from_raw(number)).ok()?))).collect();
+                drop(ready);
+                let tasks: Vec<_> = streams
+                    .into_iter()
+                    .map(|(number, stream)| tokio::task::spawn_local(pass_on(stream, number, Arc::clone(&slot))))
+                    .collect();
+                for task in tasks {
+                    // a task that failed forwards no more; the others go on
+                    let _ = task.await;
+                }
+            }));
+        };
+        // without the thread, signals have their usual effect on this process
+        if std::thread::Builder::new().name("signals".to_owned()).spawn(watch).is_ok() {
+            // ends when the other side is dropped: once the signals are taken, or cannot be
+            let _ = is_ready.recv();
+        }
+        Self { container }
+    }
+
+    /// Says where the signals go. Those that came before go there too.
+    fn attach(&self, container: &Arc<Container>) {
+        // set once: there is one container for each taking of signals
+        let _ = self.container.set(Arc::downgrade(container));
+    }
+}
+
+async fn pass_on(mut stream: Signal, number: i32, slot: Arc<OnceLock<Weak<Container>>>) {
     while stream.recv().await.is_some() {
-        let Some(container) = container.upgrade() else { return };
+        let since = Instant::now();
+        while slot.get().is_none() {
+            if number != WINDOW_CHANGED && since.elapsed() > START_GRACE {
+                // nothing has started yet, and the user wants it to end
+                std::process::exit(128 + number);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let Some(container) = slot.get().and_then(Weak::upgrade) else { return };
         // a process that has just ended needs neither signal nor size
         if number == WINDOW_CHANGED {
             let (rows, columns) = window();
