@@ -94,6 +94,8 @@ fn podman_pulls_and_runs_what_we_pushed() {
         work.join("podman").display(),
         work.join("podman-run").display(),
     );
+    // podman refuses a DOCKER_CONFIG without a file in it.
+    world.onetag.file("../config/config.json", "{}");
     world.onetag.run_program(&podman, &format!("{global} pull --tls-verify=false {app}")).success();
     // What a machine's cgroups and limits let podman do differs; any of its runtimes will do.
     let limits = "--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --network none";

@@ -139,6 +139,7 @@ fn inspects(world: &World, index: &str) {
         format!("Name:      {reference}\n"),
         "MediaType: application/vnd.oci.image.index.v1+json\n".to_owned(),
         format!("Digest:    {index}\n"),
+        format!("  Name:      {reference}@sha256:"),
         "  Platform:  linux/amd64\n".to_owned(),
         "  Platform:  linux/arm64\n".to_owned(),
         "  Platform:  linux/arm/v7\n".to_owned(),
