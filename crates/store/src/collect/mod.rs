@@ -32,8 +32,8 @@ pub struct PruneOptions {
     pub unused_for: Option<Duration>,
     /// Cache records are dropped, the longest unused first, until what they keep takes at most this many bytes.
     pub keep_bytes: Option<u64>,
-    /// Whether folders of cache mounts that nothing uses go, too (those unused for `unused_for` where that is
-    /// given).
+    /// Whether folders of cache mounts that nothing uses, and what builds downloaded, go, too (those unused for
+    /// `unused_for` where that is given).
     pub cache_mounts: bool,
     /// Whether unpacked layers of images go, too, unless they are in use; they are unpacked again when needed.
     pub unpacked_layers: bool,

@@ -1,4 +1,5 @@
-//! Folders of cache mounts: `cache-mounts/<id>/<n>` with `<n>.lock` beside, which is locked while one is used.
+//! Folders of cache mounts: `cache-mounts/<id>/<n>` with `<n>.lock` beside, which is locked while one is used. And
+//! what builds downloaded: the entries of `downloads/` and `git/`, which are had again when they are needed.
 
 use std::fs::File;
 use std::path::Path;
@@ -10,10 +11,13 @@ use super::usage::{Usage, UsageKind};
 use crate::error::{At, Result};
 use crate::store::{Store, lock_file};
 
-/// All folders of cache mounts.
+/// What was downloaded this recently may be in use.
+const FRESH: Duration = Duration::from_secs(3600);
+
+/// All folders of cache mounts and everything downloaded.
 pub(super) fn all(store: &Store) -> Result<Vec<Usage>> {
     let root = store.root().join("cache-mounts");
-    let mut found = Vec::new();
+    let mut found = downloads(store)?;
     let Ok(mounts) = std::fs::read_dir(&root) else { return Ok(found) };
     for mount in mounts {
         let mount = mount.at("list", &root)?.path();
@@ -29,10 +33,27 @@ pub(super) fn all(store: &Store) -> Result<Vec<Usage>> {
     Ok(found)
 }
 
+fn downloads(store: &Store) -> Result<Vec<Usage>> {
+    let mut found = Vec::new();
+    for folder in ["downloads", "git"] {
+        let folder = store.root().join(folder);
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let path = entry.at("list", &folder)?.path();
+            let name = path.strip_prefix(store.root()).unwrap_or(&path).display().to_string();
+            found.push(Usage::new(UsageKind::CacheMount, name, path, None));
+        }
+    }
+    Ok(found)
+}
+
 /// Those that nothing uses now, and that nothing used for the given time.
 pub(super) fn unused(store: &Store, unused_for: Option<Duration>) -> Result<Vec<Usage>> {
     let mut found = all(store)?;
     found.retain(|item| {
+        if item.name.starts_with("downloads/") || item.name.starts_with("git/") {
+            return is_older(&item.path, unused_for.unwrap_or_default().max(FRESH));
+        }
         let mut lock = item.path.clone().into_os_string();
         lock.push(".lock");
         let lock = Path::new(&lock);

@@ -22,7 +22,7 @@ pub enum UsageKind {
     Step,
     /// What a stack needs beyond its layers.
     Chain,
-    /// A folder of a cache mount.
+    /// A folder of a cache mount, or what a build downloaded (`downloads/…`, `git/…`).
     CacheMount,
     /// What an ended process left behind.
     Abandoned,

@@ -21,8 +21,11 @@ fn open() -> (tempfile::TempDir, Store) {
     (folder, store)
 }
 
+/// Type, mode, owner, group, time and content.
+type Attributes = (String, u32, u32, u32, i64, Vec<u8>);
+
 /// Everything of a tree that an image carries.
-fn contents(store: &Store, layers: &[LayerId]) -> BTreeMap<PathBuf, (String, u32, u32, u32, i64, Vec<u8>)> {
+fn contents(store: &Store, layers: &[LayerId]) -> BTreeMap<PathBuf, Attributes> {
     let stack = store.stack(layers).unwrap();
     let tree = MergedTree::open(&stack.lowers, store.ownership()).unwrap();
     let mut all = BTreeMap::new();

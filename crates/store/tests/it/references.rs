@@ -37,6 +37,19 @@ fn the_store_is_an_image_layout() {
 }
 
 #[test]
+fn skopeo_reads_the_store_in_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let name = "docker.io/library/app:latest";
+    let (blobs, _) = crate::collection::image(&store, name, crate::archive::Archive::new().file("a", b"a"));
+    let layout = format!("oci:{}:{name}", folder.path().display());
+    let inspected = std::process::Command::new("skopeo").args(["inspect", "--raw", &layout]).output();
+    let Ok(inspected) = inspected else { return eprintln!("skipped: skopeo is not installed") };
+    assert!(inspected.status.success(), "{}", String::from_utf8_lossy(&inspected.stderr));
+    assert_eq!(onetag_oci::Digest::sha256(&inspected.stdout), blobs[0]);
+}
+
+#[test]
 fn entries_of_other_tools_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
