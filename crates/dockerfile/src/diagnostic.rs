@@ -68,6 +68,13 @@ impl Diagnostic {
         self
     }
 
+    /// In one line: rule, what it found, where.
+    pub fn short(&self) -> String {
+        let rule = self.rule.map(|rule| format!("{}: ", rule.name)).unwrap_or_default();
+        let line = self.first_line().map(|line| format!(" (line {line})")).unwrap_or_default();
+        format!("{rule}{}{line}", self.message)
+    }
+
     /// The first line it is about.
     pub fn first_line(&self) -> Option<u32> {
         self.lines.iter().map(|lines| lines.start).min()
@@ -99,7 +106,13 @@ impl Diagnostic {
 /// All errors of a Dockerfile as a user is to see them: BuildKit's excerpt for the first, then for each its place, what is
 /// wrong, the characters in question and what to do about it.
 pub fn render(filename: &str, source: &str, diagnostics: &[Diagnostic]) -> String {
-    let mut out = diagnostics.first().map(|first| first.excerpt(filename, source)).unwrap_or_default();
+    let first = diagnostics.first().map(|first| first.excerpt(filename, source)).unwrap_or_default();
+    first + &list(filename, source, diagnostics)
+}
+
+/// As [`render`], without the excerpt.
+pub fn list(filename: &str, source: &str, diagnostics: &[Diagnostic]) -> String {
+    let mut out = String::new();
     for diagnostic in diagnostics {
         let line = diagnostic.first_line().unwrap_or_default();
         let prefix = format!("dockerfile parse error on line {line}: ");

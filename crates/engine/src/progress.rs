@@ -16,9 +16,14 @@ pub(crate) struct Activity<'a> {
 }
 
 impl<'a> Activity<'a> {
+    /// The vertex that an activity of that name is shown as.
+    pub(crate) fn vertex(name: &str) -> Digest {
+        Digest::sha256(format!("onetag.activity.1\0{name}").as_bytes())
+    }
+
     /// Announces and starts an activity.
     pub(crate) fn start(name: &str, sink: &'a Sink<'a>) -> Self {
-        let digest = Digest::sha256(format!("onetag.activity.1\0{name}").as_bytes());
+        let digest = Self::vertex(name);
         sink(Event::Planned(vec![VertexInfo { digest: digest.clone(), name: name.to_owned(), inputs: Vec::new() }]));
         sink(Event::Started { vertex: digest.clone(), time: SystemTime::now() });
         Self { digest, sink }

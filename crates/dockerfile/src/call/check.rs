@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{bytes, location, print_json};
-use crate::diagnostic::{Diagnostic, excerpt};
+use crate::diagnostic::{Diagnostic, excerpt, list};
+use crate::file::parse;
 use crate::lint::LintReport;
 
 /// The findings of the checks, ready to be shown.
@@ -46,7 +47,13 @@ impl Check<'_> {
     /// The error that stopped the checks, with its lines; None where there is none.
     pub fn error_text(&self) -> Option<String> {
         let error = self.report.error.as_ref()?;
-        Some(format!("{}\n{}", error.message, excerpt(self.filename, self.source, &error.lines)))
+        let mut text = format!("{}\n{}", error.message, excerpt(self.filename, self.source, &error.lines));
+        // The checks stop at the first error; the others are worth knowing too.
+        let (_, errors) = parse(self.source.as_bytes());
+        if errors.len() > 1 {
+            text.push_str(&list(self.filename, self.source, &errors));
+        }
+        Some(text)
     }
 
     /// All of it, with the Dockerfile in base64.
@@ -95,7 +102,7 @@ mod tests {
         let source = "FROM a AS B\n";
         let message = "Stage name 'B' should be lowercase".to_owned();
         let warning = Diagnostic::warning(&STAGE_NAME_CASING, message, LineRange::single(1));
-        let mut report = LintReport { warnings: vec![warning], error: None };
+        let mut report = LintReport { warnings: vec![warning], ..LintReport::default() };
         let check = Check { report: &report, filename: "Dockerfile", source };
         let url = STAGE_NAME_CASING.url;
         let expected = format!(

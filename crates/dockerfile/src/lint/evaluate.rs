@@ -233,9 +233,9 @@ impl Evaluation<'_> {
         state.is_dispatched = state.is_unregistered;
         let lines = if state.lines.start == 0 { None } else { Some(state.lines) };
         let written = state.base_name.clone();
-        let Ok(reference) = Reference::parse(&written) else {
-            let message = format!("failed to parse stage name {}: invalid reference format", quote(&written));
-            return failure(message, lines);
+        let reference = match Reference::parse(&written) {
+            Ok(reference) => reference,
+            Err(error) => return failure(format!("failed to parse stage name {}: {error}", quote(&written)), lines),
         };
         let reference = reference.with_default_tag();
         let mut platform = state.platform.clone().unwrap_or_else(|| self.platforms.target.clone());

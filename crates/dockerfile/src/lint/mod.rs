@@ -62,6 +62,8 @@ pub struct LintRequest {
     pub build_args: BTreeMap<String, String>,
     /// `--target`; without it all stages are checked.
     pub target: Option<String>,
+    /// Whether only what the target needs is checked, the last stage without a target: what a build does.
+    pub only_needed: bool,
     /// The platform to build for; without it the first build platform, and images decide.
     pub target_platform: Option<Platform>,
     /// The platforms that build; the first is `BUILDPLATFORM`. Empty means the target, else the host.
@@ -79,6 +81,8 @@ pub struct LintReport {
     pub warnings: Vec<Diagnostic>,
     /// Why the Dockerfile cannot be built; findings made before remain.
     pub error: Option<Diagnostic>,
+    /// Whether the error is only that there are findings, as `# check=error=true` wants it.
+    pub findings_are_error: bool,
 }
 
 impl LintReport {
@@ -93,9 +97,10 @@ impl LintReport {
 /// Checks a Dockerfile.
 pub fn lint(text: &[u8], request: &LintRequest, images: &dyn BaseImages) -> LintReport {
     let mut linter = Linter::default();
-    let all_stages = request.target.is_none();
+    let all_stages = request.target.is_none() && !request.only_needed;
     let error = evaluate::run(text, request, images, &mut linter, all_stages).err().map(|error| *error);
-    LintReport { warnings: linter.warnings, error }
+    let findings_are_error = error.is_some() && linter.error().err().map(|error| *error) == error;
+    LintReport { warnings: linter.warnings, error, findings_are_error }
 }
 
 /// The parameters of the target, or of the last stage.

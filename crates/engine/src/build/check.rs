@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use onetag_dockerfile::call::{self, Outline, Targets};
-use onetag_dockerfile::diagnostic::{Diagnostic, render};
+use onetag_dockerfile::diagnostic::{Diagnostic, list, render};
 use onetag_dockerfile::ignore;
 use onetag_dockerfile::lint::{BaseImages, ImagePlatforms, LintReport, LintRequest, lint, lint_platforms};
 use onetag_dockerfile::resolver::{ResolveMode, ResolveOptions, Resolver};
 use onetag_oci::{ImageConfig, ManifestDocument, Platform, Reference};
 
-use super::definition::Text;
+use super::definition::{Definition, Text};
 use super::{BuildContext, BuildError, BuildRequest};
 use crate::Engine;
 use crate::catalog::Catalog;
@@ -68,6 +68,32 @@ impl Engine {
         call::targets(&text.content).map_err(|error| text.error(*error))
     }
 
+    /// The findings that a build tells of: those about what its first platform needs.
+    ///
+    /// # Errors
+    /// There are findings, and the Dockerfile says that they are errors.
+    pub(super) fn report_checks(
+        &self,
+        request: &BuildRequest,
+        definition: &Definition,
+        catalog: &Catalog,
+        resolver: &BuildResolver<'_>,
+    ) -> Result<Vec<String>, BuildError> {
+        let mut lint_request = lint_request(request, resolver)?;
+        lint_request.only_needed = true;
+        let mode = resolve_mode(request);
+        let images = Images { resolver: None, catalog, request, mode };
+        let report = lint(definition.file.source.as_bytes(), &lint_request, &images);
+        match report.error {
+            Some(error) if report.findings_are_error => {
+                let warnings = list(&definition.name, &definition.file.source, &report.warnings);
+                Err(BuildError::Syntax { diagnostics: vec![error], excerpt: warnings })
+            }
+            // Whatever else is wrong is the build's to say.
+            _ => Ok(report.warnings.iter().map(Diagnostic::short).collect()),
+        }
+    }
+
     fn ask<T>(
         &self,
         request: &BuildRequest,
@@ -83,18 +109,27 @@ impl Engine {
         let resolver = BuildResolver::new(&catalog, sink)
             .with_files(folder, text.path.clone())
             .with_contexts(request.build_contexts.clone());
-        let ignore_file = resolver.ignore_file().map_err(|source| BuildError::IgnoreFile(Box::new(source)))?;
-        let lint_request = LintRequest {
-            build_args: request.build_args.clone(),
-            target: request.target.clone(),
-            target_platform: request.platforms.first().cloned(),
-            build_platforms: vec![Platform::host()],
-            ignore_patterns: ignore_file.map(|file| ignore::read(&file.content)).unwrap_or_default(),
-            config: None,
-        };
-        let mode = if request.pull { ResolveMode::ForcePull } else { ResolveMode::Default };
-        answer(&text, &lint_request, &Images { resolver: &resolver, catalog: &catalog, request, mode })
+        let lint_request = lint_request(request, &resolver)?;
+        let mode = resolve_mode(request);
+        answer(&text, &lint_request, &Images { resolver: Some(&resolver), catalog: &catalog, request, mode })
     }
+}
+
+fn lint_request(request: &BuildRequest, resolver: &BuildResolver<'_>) -> Result<LintRequest, BuildError> {
+    let ignore_file = resolver.ignore_file().map_err(|source| BuildError::IgnoreFile(Box::new(source)))?;
+    Ok(LintRequest {
+        build_args: request.build_args.clone(),
+        target: request.target.clone(),
+        only_needed: false,
+        target_platform: request.platforms.first().cloned(),
+        build_platforms: vec![Platform::host()],
+        ignore_patterns: ignore_file.map(|file| ignore::read(&file.content)).unwrap_or_default(),
+        config: None,
+    })
+}
+
+fn resolve_mode(request: &BuildRequest) -> ResolveMode {
+    if request.pull { ResolveMode::ForcePull } else { ResolveMode::Default }
 }
 
 impl Text {
@@ -107,7 +142,8 @@ impl Text {
 
 /// Base images as a build would find them.
 struct Images<'a> {
-    resolver: &'a BuildResolver<'a>,
+    /// Shows what is looked up; None where the build has shown it.
+    resolver: Option<&'a BuildResolver<'a>>,
     catalog: &'a Catalog,
     request: &'a BuildRequest,
     mode: ResolveMode,
@@ -115,6 +151,10 @@ struct Images<'a> {
 
 impl BaseImages for Images<'_> {
     fn config(&self, reference: &Reference, platform: &Platform) -> Result<ImageConfig, Box<dyn Error + Send + Sync>> {
+        let Some(resolver) = self.resolver else {
+            let image = self.catalog.find(reference, platform, self.mode)?;
+            return Ok(image.config.value().clone());
+        };
         let prefix =
             if self.request.platforms.len() > 1 { format!("{} ", platform.format_all()) } else { String::new() };
         let options = ResolveOptions {
@@ -124,7 +164,7 @@ impl BaseImages for Images<'_> {
             // A base for another platform is a finding, not the end.
             files_only: true,
         };
-        match self.resolver.image_config(reference, platform, &options) {
+        match resolver.image_config(reference, platform, &options) {
             Ok(image) => Ok(image.config),
             Err(error) => Err(chain(&error).into()),
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use onetag_dockerfile::diagnostic::{excerpt, render};
 use onetag_dockerfile::span::LineRange;
 use onetag_dockerfile::{DockerfileError, parse};
+use onetag_oci::Digest;
 
 use super::{BuildContext, BuildError, BuildRequest, Dockerfile, DockerfileSource};
 use crate::progress::{Activity, Sink};
@@ -31,6 +32,10 @@ pub(super) struct Text {
     pub(super) content: Vec<u8>,
 }
 
+fn activity_name(file: &str) -> String {
+    format!("[internal] load build definition from {file}")
+}
+
 impl Text {
     pub(super) fn load(request: &BuildRequest, sink: &Sink<'_>) -> Result<Self, BuildError> {
         let (name, path) = match &request.dockerfile {
@@ -40,7 +45,7 @@ impl Text {
             }
             DockerfileSource::Content(_) => ("Dockerfile".to_owned(), None),
         };
-        let activity = Activity::start(&format!("[internal] load build definition from {name}"), sink);
+        let activity = Activity::start(&activity_name(&name), sink);
         let content = match (&request.dockerfile, &path) {
             (DockerfileSource::Content(content), _) => Ok(content.clone()),
             (_, Some(path)) => std::fs::read(path).map_err(|source| match source.kind() {
@@ -67,6 +72,11 @@ impl Definition {
             _ => None,
         };
         Ok(Self { name, path, folder, file })
+    }
+
+    /// What loading it is shown as.
+    pub(super) fn vertex(&self) -> Digest {
+        Activity::vertex(&activity_name(&self.name))
     }
 
     /// The lines as BuildKit shows them; nothing for none.

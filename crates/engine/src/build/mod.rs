@@ -88,7 +88,11 @@ impl Engine {
             }),
         };
         let results: Result<Vec<Lowered>, _> = results.into_iter().collect();
-        results.map_err(|error| definition.lowering_error(error))
+        let lowered = results.map_err(|error| definition.lowering_error(error))?;
+        for message in self.report_checks(request, definition, catalog, &resolver)? {
+            sink(Event::Warning { vertex: definition.vertex(), message });
+        }
+        Ok(lowered)
     }
 
     fn export(

@@ -141,8 +141,12 @@ impl BuildArguments {
         let display = Display::start(mode, description);
         let report = report::Report::new(&display);
         let result = context.engine()?.build(&request, &cancel, &|event| report.event(event));
+        let warnings = report.warnings();
         drop(report);
         display.finish();
+        if !self.quiet {
+            warned(&warnings);
+        }
         if request.outputs.is_empty() && !self.quiet {
             output::note(format!(
                 "WARNING: No output specified with {LOCAL_DRIVER} driver. Build result will only remain in the build cache. \
@@ -171,6 +175,19 @@ impl BuildArguments {
             output::line(id.as_str())?;
         }
         Ok(())
+    }
+}
+
+/// Says how many warnings there were, in short.
+fn warned(warnings: &[String]) {
+    let count = match warnings.len() {
+        0 => return,
+        1 => "1 warning".to_owned(),
+        count => format!("{count} warnings"),
+    };
+    output::note(format!("\n {count} found (build --check shows where):"));
+    for warning in warnings {
+        output::note(format!(" - {warning}"));
     }
 }
 

@@ -21,12 +21,18 @@ const CANCELLED: &str = "context canceled";
 pub struct Report {
     sender: Sender<Update>,
     vertices: Mutex<HashMap<Digest, Vertex>>,
+    warnings: Mutex<Vec<String>>,
 }
 
 impl Report {
     /// A report to this display; it must be gone before the display is finished.
     pub fn new(display: &Display) -> Self {
-        Self { sender: display.sender(), vertices: Mutex::default() }
+        Self { sender: display.sender(), vertices: Mutex::default(), warnings: Mutex::default() }
+    }
+
+    /// The warnings so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes one event.
@@ -83,6 +89,7 @@ impl Report {
                 Update { statuses: vec![status], ..Update::default() }
             }
             Event::Warning { vertex, message } => {
+                self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(message.clone());
                 let warning = Warning { vertex, level: 1, short: message, detail: Vec::new(), url: String::new() };
                 Update { warnings: vec![warning], ..Update::default() }
             }

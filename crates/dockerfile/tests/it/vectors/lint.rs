@@ -47,6 +47,7 @@ fn check(vector: &Value) -> Result<(), String> {
     let request = LintRequest {
         build_args: build_args.map(|(name, value)| (name.clone(), text(value).to_owned())).collect(),
         target: vector["target"].as_str().map(str::to_owned),
+        only_needed: false,
         target_platform: Some(platform.transpose()?.unwrap_or_else(|| Platform::linux("amd64"))),
         build_platforms: vec![Platform::linux("amd64")],
         ignore_patterns: ignore::read(text(&vector["dockerignore"]).as_bytes()),
