@@ -13,6 +13,7 @@
 
 mod capabilities;
 mod control_group;
+mod device_nodes;
 mod elf;
 mod emulation;
 mod error;

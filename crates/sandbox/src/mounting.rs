@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -97,6 +98,49 @@ pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         result => result,
     }
+}
+
+/// A layer below all others that has every mount point: so mounting changes nothing that is kept. Only for overlays with an upper: it lies
+/// in their work folder and goes with that. The targets of further mounts come with whether they are folders, where that is known.
+pub(crate) fn make_mount_points(root: &RootFs, targets: &[(&str, Option<bool>)]) -> Result<Option<PathBuf>> {
+    let RootFs::Overlay { work, .. } = root else { return Ok(None) };
+    let base = work.join("mount-points");
+    folder_for_all(&base)?;
+    for folder in ["proc", "sys", "dev", "etc"] {
+        folder_for_all(&base.join(folder))?;
+    }
+    for file in ["etc/hosts", "etc/resolv.conf"] {
+        file_for_all(&base.join(file))?;
+    }
+    for (target, is_folder) in targets {
+        let parts: Vec<&str> = target.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        let usual = parts.first().is_none_or(|first| ["proc", "sys", "dev"].contains(first));
+        let (Some(is_folder), false, false) = (is_folder, usual, parts.contains(&"..")) else { continue };
+        // What cannot be made here is made in the tree itself.
+        let mut path = base.clone();
+        for (index, part) in parts.iter().enumerate() {
+            path.push(part);
+            let last = index + 1 == parts.len();
+            let made = if last && !is_folder { file_for_all(&path) } else { folder_for_all(&path) };
+            if made.is_err() {
+                break;
+            }
+        }
+    }
+    Ok(Some(base))
+}
+
+/// Makes a folder with the usual mode, whatever this process's mask is.
+fn folder_for_all(path: &Path) -> Result<()> {
+    make_folder(path)
+        .and_then(|()| std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)))
+        .map_err(|error| Error::setup(format!("make the mount point {}", shown(path)), error))
+}
+
+fn file_for_all(path: &Path) -> Result<()> {
+    std::fs::File::create(path)
+        .and_then(|file| file.set_permissions(PermissionsExt::from_mode(0o644)))
+        .map_err(|error| Error::setup(format!("make the mount point {}", shown(path)), error))
 }
 
 /// A folder of the tree's that exists outside, to attach the tree over.

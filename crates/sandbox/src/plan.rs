@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     /// Capabilities kept in the bounding set; `None` keeps all.
     pub bounding: Option<CapabilitySet>,
     pub no_new_privileges: bool,
+    /// Whether the starter makes devices for the payload.
+    pub hand_devices_over: bool,
     pub resource_limits: Vec<(u32, u64, u64)>,
     pub shm_size_bytes: u64,
     pub terminal: Option<(u16, u16)>,
@@ -69,6 +71,8 @@ pub(crate) struct Surroundings<'a> {
     /// The number of processes, where no control group counts them.
     pub process_limit: Option<u64>,
     pub single_id: Option<String>,
+    /// Whether the starter can make devices that the process cannot.
+    pub makes_devices: bool,
 }
 
 /// Resolves a specification. The bytes are the generated files' content.
@@ -138,6 +142,7 @@ pub(crate) fn plan(spec: &ProcessSpec, surroundings: Surroundings<'_>) -> Result
         confined,
         bounding,
         no_new_privileges: spec.no_new_privileges,
+        hand_devices_over: confined && surroundings.makes_devices,
         resource_limits,
         shm_size_bytes: spec.shm_size_bytes,
         terminal: spec.terminal,

@@ -19,9 +19,9 @@ use crate::elf;
 use crate::emulation::{BinfmtRow, Emulation, EmulatorChoice, Execution, PlatformSupport, Registered};
 use crate::error::{Error, Result};
 use crate::init::{self, Failure, FailureKind, Report};
-use crate::mounting::clone_tree;
+use crate::mounting::{clone_tree, make_mount_points, open_root};
 use crate::plan::{self, Surroundings};
-use crate::spec::{NetworkMode, ProcessSpec, Stdio};
+use crate::spec::{MountKind, NetworkMode, ProcessSpec, RootFs, Stdio};
 use crate::sys::{self, Child, CloneFlags, Launch};
 use crate::users::UserError;
 
@@ -129,6 +129,7 @@ impl Sandbox {
             control_groups: groups.folders().to_vec(),
             process_limit: limit,
             single_id: crate::user_namespace::single_id(),
+            makes_devices: matches!(execution, Execution::Private(_)) && crate::user_namespace::is_initial(),
         };
         self.inner.memory_kills.begin();
         let (plan, content) = plan::plan(spec, surroundings)?;
@@ -136,6 +137,8 @@ impl Sandbox {
         let failed = |action: &'static str| move |errno: Errno| Error::setup(action, errno);
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(failed("make a socket pair"))?;
+        // Mounted with the host's rights, its devices can be made with them too.
+        let root = if plan.hand_devices_over { premounted(spec)? } else { None };
         let streams = Streams::open(spec).map_err(|error| Error::setup("open the standard streams", error))?;
         let mut namespaces = CloneFlags::MOUNT.with(CloneFlags::IPC).with(CloneFlags::UTS);
         if spec.init {
@@ -150,12 +153,18 @@ impl Sandbox {
         if let Execution::Private(table) = &execution {
             join.push(table.user_namespace());
         }
-        let name = [CString::from(c"onetag-init")];
-        debug_assert_eq!(name[0].as_bytes(), init::INIT_NAME.as_bytes());
-        let descriptors = [streams.inner(0), streams.inner(1), streams.inner(2), theirs.as_fd(), plan_file.as_fd()];
+        let mut arguments = vec![CString::from(c"onetag-init")];
+        debug_assert_eq!(arguments[0].as_bytes(), init::INIT_NAME.as_bytes());
+        let mut descriptors =
+            vec![streams.inner(0), streams.inner(1), streams.inner(2), theirs.as_fd(), plan_file.as_fd()];
+        if let Some(root) = &root {
+            arguments.push(CString::from(c"with-root"));
+            debug_assert_eq!(arguments[1].as_bytes(), init::WITH_ROOT.as_bytes());
+            descriptors.push(root.as_fd());
+        }
         let child = sys::launch(&Launch {
             program: self.program()?,
-            arguments: &name,
+            arguments: &arguments,
             environment: &[],
             descriptors: &descriptors,
             execute_descriptor: None,
@@ -232,6 +241,28 @@ pub(crate) fn protected_program(slot: &OnceLock<OwnedFd>) -> Result<BorrowedFd<'
             .map_err(|error| Error::setup("open this program through /proc/self/exe", error))?,
     };
     Ok(slot.get_or_init(|| program).as_fd())
+}
+
+/// An overlay root as a detached tree, with the mount points that its layers may lack.
+fn premounted(spec: &ProcessSpec) -> Result<Option<OwnedFd>> {
+    let targets: Vec<(&str, Option<bool>)> = spec
+        .mounts
+        .iter()
+        .map(|mount| {
+            let is_folder = match &mount.kind {
+                MountKind::Tmpfs { .. } => Some(true),
+                MountKind::File { .. } => Some(false),
+                MountKind::Bind { source: RootFs::Directory(path), subpath: None, .. } => Some(path.is_dir()),
+                MountKind::Bind { subpath: None, .. } => Some(true),
+                MountKind::Bind { .. } => None,
+            };
+            (mount.target.as_str(), is_folder)
+        })
+        .collect();
+    match make_mount_points(&spec.rootfs, &targets)? {
+        Some(extra) => open_root(&spec.rootfs, Some(&extra), false).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The host's resolver configuration, as far as it is sensible to pass on.
@@ -339,6 +370,8 @@ impl Process {
                 .map_err(|error| Error::setup("hear from a container's init", error))?;
             match message {
                 Some((Report::Terminal, descriptor)) => self.terminal = descriptor.map(File::from),
+                Some((Report::Listener, Some(listener))) => crate::device_nodes::start(listener),
+                Some((Report::Listener, None)) => {}
                 Some((Report::Started, _)) => return Ok(self),
                 Some((Report::Failed(failure), _)) => {
                     self.finish(ExitStatus::Code(125));

@@ -39,6 +39,15 @@ pub(crate) fn is_inside() -> bool {
     INSIDE.load(Ordering::Relaxed)
 }
 
+/// Whether this process is in the host's first user namespace.
+pub(crate) fn is_initial() -> bool {
+    static INITIAL: OnceLock<bool> = OnceLock::new();
+    *INITIAL.get_or_init(|| {
+        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+    })
+}
+
 static SINGLE_ID: OnceLock<String> = OnceLock::new();
 
 /// Why this process has one id only, when that is so.

@@ -150,7 +150,7 @@ pub(crate) fn run_table_stage() -> ! {
     }
     match make("binfmt_misc", &[], MountAttrFlags::empty()) {
         Ok(mount) => {
-            let _ = send_descriptor(control.as_fd(), mount.as_fd());
+            let _ = send_descriptor(control.as_fd(), &Report::Terminal, mount.as_fd());
         }
         Err(errno) => {
             send(control.as_fd(), &Report::Failed(Failure::setup("mount a private binfmt_misc", &errno.into())));

@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Report {
     /// A terminal's descriptor comes with this message.
     Terminal,
+    /// The receiving end of the payload's filter comes with this message.
+    Listener,
     /// The payload is executing.
     Started,
     /// The payload could not be started; nothing is left running.
@@ -103,9 +105,9 @@ pub(crate) fn send(control: BorrowedFd<'_>, report: &Report) {
     }
 }
 
-/// Sends [`Report::Terminal`] with a descriptor.
-pub(crate) fn send_descriptor(control: BorrowedFd<'_>, descriptor: BorrowedFd<'_>) -> io::Result<()> {
-    let bytes = serde_json::to_vec(&Report::Terminal).map_err(io::Error::other)?;
+/// Sends a report with a descriptor.
+pub(crate) fn send_descriptor(control: BorrowedFd<'_>, report: &Report, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let bytes = serde_json::to_vec(report).map_err(io::Error::other)?;
     let descriptors = [descriptor];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);

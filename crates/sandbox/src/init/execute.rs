@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -19,21 +19,26 @@ use crate::sys;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Becomes the payload. Comes back only with what kept it from that.
-pub(super) fn payload(plan: &Plan, prepared: &Prepared, groups: &Kept) -> Failure {
-    match become_payload(plan, prepared, groups) {
+pub(super) fn payload(plan: &Plan, prepared: &Prepared, groups: &Kept, control: BorrowedFd<'_>) -> Failure {
+    match become_payload(plan, prepared, groups, control) {
         Ok(never) => match never {},
         Err(failure) => failure,
     }
 }
 
-fn become_payload(plan: &Plan, prepared: &Prepared, groups: &Kept) -> Result<std::convert::Infallible, Failure> {
+fn become_payload(
+    plan: &Plan,
+    prepared: &Prepared,
+    groups: &Kept,
+    control: BorrowedFd<'_>,
+) -> Result<std::convert::Infallible, Failure> {
     let _ = rustix::process::setsid();
     let found = identity::find(plan)?;
     groups.enter().map_err(|error| Failure::setup("enter the control groups", &error))?;
     if let Some(terminal) = &prepared.terminal {
         take_terminal(terminal, &found)?;
     }
-    identity::assume(plan, &found)?;
+    identity::assume(plan, &found, control)?;
     let cwd = if plan.cwd.is_empty() { "/" } else { &plan.cwd };
     rustix::process::chdir(cwd)
         .map_err(|errno| Failure::setup(&format!("change to the working directory {cwd}"), &errno.into()))?;

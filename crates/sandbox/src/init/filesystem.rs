@@ -1,8 +1,7 @@
 //! The root file system: the merged tree, the usual mounts, the specification's own, and the move into it.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, mkdirat, openat};
 use rustix::io::Errno;
@@ -13,7 +12,7 @@ use super::devices;
 use super::paths::{MASKED_PROC, MASKED_SYS, READ_ONLY_PROC};
 use super::stubs::Stubs;
 use crate::mounting::{
-    FsOption, attach, clone_tree, make, make_folder, open_in_root, open_plain, open_root, outside_place,
+    FsOption, attach, clone_tree, make, make_mount_points, open_in_root, open_plain, open_root, outside_place,
 };
 use crate::plan::{Content, Plan, PlannedKind, PlannedMount};
 use crate::spec::RootFs;
@@ -34,7 +33,7 @@ pub(super) fn failed(action: impl Into<String>) -> impl FnOnce(Errno) -> Failure
 }
 
 /// Builds the tree and moves into it.
-pub(super) fn build(plan: &Plan, content: &[u8]) -> Result<Built, Failure> {
+pub(super) fn build(plan: &Plan, content: &[u8], made: Option<OwnedFd>) -> Result<Built, Failure> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(failed("detach from the host's mounts"))?;
     let host =
@@ -42,9 +41,17 @@ pub(super) fn build(plan: &Plan, content: &[u8]) -> Result<Built, Failure> {
     // Over the host's root: absolute paths start below it, so it hides nothing and still is attached, as copies of its mounts ask for.
     let mut builder = Builder { stubs: Stubs::default(), scratch: scratch(host.as_fd())?, files: 0 };
     let sources = plan.mounts.iter().map(|mount| builder.source(mount, content)).collect::<Result<Vec<_>, _>>()?;
-    let extra = mount_points(plan, &sources)?;
     let place = outside_place(&plan.rootfs).map_err(|error| Failure::setup("open the root file system", &error))?;
-    let tree = open_root(&plan.rootfs, extra.as_deref(), true)?;
+    let tree = match made {
+        Some(tree) => tree,
+        None => {
+            let targets = plan.mounts.iter().zip(&sources);
+            let targets: Vec<_> =
+                targets.map(|(mount, source)| (mount.target.as_str(), is_folder(source).ok())).collect();
+            let extra = make_mount_points(&plan.rootfs, &targets)?;
+            open_root(&plan.rootfs, extra.as_deref(), true)?
+        }
+    };
     if plan.confined {
         without_devices(&tree)?;
         sources.iter().try_for_each(without_devices)?;
@@ -85,43 +92,6 @@ fn scratch(place: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     attach(tree.as_fd(), place).map_err(failed("attach a tmpfs"))?;
     mkdirat(tree.as_fd(), "empty", Mode::from_raw_mode(0o555)).map_err(failed("make an empty folder"))?;
     Ok(tree)
-}
-
-/// A layer below all others that has every mount point: so mounting changes nothing that is kept. Only for overlays with an upper: it lies
-/// in their work folder and goes with that.
-fn mount_points(plan: &Plan, sources: &[OwnedFd]) -> Result<Option<PathBuf>, Failure> {
-    let RootFs::Overlay { work, .. } = &plan.rootfs else { return Ok(None) };
-    let base = work.join("mount-points");
-    let failed =
-        |path: &Path, error: &io::Error| Failure::setup(&format!("make the mount point {}", path.display()), error);
-    let folders = ["proc", "sys", "dev", "etc"];
-    make_folder(&base).map_err(|error| failed(&base, &error))?;
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&base, permissions).map_err(|error| failed(&base, &error))?;
-    rustix::process::umask(Mode::from_raw_mode(0o022));
-    for folder in folders {
-        let path = base.join(folder);
-        make_folder(&path).map_err(|error| failed(&path, &error))?;
-    }
-    for file in ["etc/hosts", "etc/resolv.conf"] {
-        let path = base.join(file);
-        std::fs::File::create(&path).map_err(|error| failed(&path, &error))?;
-    }
-    for (mount, source) in plan.mounts.iter().zip(sources) {
-        let parts: Vec<&str> = mount.target.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-        if parts.contains(&"..") || parts.first().is_none_or(|first| ["proc", "sys", "dev"].contains(first)) {
-            continue;
-        }
-        let path = base.join(parts.join("/"));
-        // What cannot be made here is made in the tree itself.
-        if is_folder(source).unwrap_or(true) {
-            let _ = std::fs::create_dir_all(&path);
-        } else if let Some(parent) = path.parent() {
-            let _ = std::fs::create_dir_all(parent).and_then(|()| std::fs::File::create(&path));
-        }
-    }
-    rustix::process::umask(Mode::empty());
-    Ok(Some(base))
 }
 
 /// Whether a tree's root is a folder.

@@ -2,14 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::fs::{FileType, Gid, OFlags, Uid, fstat};
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
-use super::control::{Failure, FailureKind, UserFailure};
-use crate::capabilities::number;
+use super::control::{Failure, FailureKind, Report, UserFailure, send_descriptor};
+use crate::capabilities::{CapabilitySet, number};
 use crate::mounting::open_in_root;
 use crate::plan::Plan;
 use crate::seccomp;
@@ -45,7 +45,7 @@ fn database(path: &str) -> Box<dyn Read> {
 }
 
 /// Becomes the payload's identity for good.
-pub(super) fn assume(plan: &Plan, identity: &Identity) -> Result<(), Failure> {
+pub(super) fn assume(plan: &Plan, identity: &Identity, control: BorrowedFd<'_>) -> Result<(), Failure> {
     for (resource, soft, hard) in &plan.resource_limits {
         sys::set_limit(*resource, *soft, *hard).map_err(|error| Failure::setup("set a resource limit", &error))?;
     }
@@ -68,8 +68,7 @@ pub(super) fn assume(plan: &Plan, identity: &Identity) -> Result<(), Failure> {
     }
     if plan.confined {
         let rights = plan.bounding.unwrap_or_default();
-        sys::attach_seccomp(&seccomp::filter(rights))
-            .map_err(|error| Failure::setup("install the system call filter", &error))?;
+        install_filter(plan, rights, control)?;
     }
     set_ids(plan, identity)?;
     // Nothing is inherited: exec gives root what is in the bounding set and others nothing, as Docker's processes have it.
@@ -79,6 +78,16 @@ pub(super) fn assume(plan: &Plan, identity: &Identity) -> Result<(), Failure> {
         sys::set_all_capabilities(rights, rights, 0).map_err(|error| Failure::setup("set capabilities", &error))?;
     }
     Ok(())
+}
+
+fn install_filter(plan: &Plan, rights: CapabilitySet, control: BorrowedFd<'_>) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::setup("install the system call filter", &error);
+    let filter = seccomp::filter(rights, plan.hand_devices_over);
+    if !plan.hand_devices_over {
+        return sys::attach_seccomp(&filter).map_err(failed);
+    }
+    let listener = sys::attach_seccomp_with_listener(&filter).map_err(failed)?;
+    send_descriptor(control, &Report::Listener, listener.as_fd()).map_err(failed)
 }
 
 fn set_ids(plan: &Plan, identity: &Identity) -> Result<(), Failure> {

@@ -26,6 +26,10 @@ pub(crate) const INIT_NAME: &str = "onetag-init";
 
 const CONTROL: i32 = 3;
 const PLAN: i32 = 4;
+/// The root file system as a detached tree, when the starter has made it.
+const ROOT: i32 = 5;
+/// Argument 1 when there is one.
+pub(crate) const WITH_ROOT: &str = "with-root";
 
 /// Runs the init stage. Never returns.
 pub(crate) fn run() -> ! {
@@ -38,8 +42,12 @@ pub(crate) fn run() -> ! {
 
 fn start(control: &OwnedFd) -> Result<(), Failure> {
     let file = sys::inherited(PLAN).map_err(|error| Failure::setup("take over the plan", &error))?;
-    sys::close_from(5).map_err(|error| Failure::setup("close inherited descriptors", &error))?;
-    for descriptor in [control, &file] {
+    let with_root = std::env::args_os().nth(1).is_some_and(|argument| argument == WITH_ROOT);
+    let root = if with_root { Some(sys::inherited(ROOT)) } else { None };
+    let root = root.transpose().map_err(|error| Failure::setup("take over the root file system", &error))?;
+    sys::close_from(if with_root { 6 } else { 5 })
+        .map_err(|error| Failure::setup("close inherited descriptors", &error))?;
+    for descriptor in [Some(control), Some(&file), root.as_ref()].into_iter().flatten() {
         rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC)
             .map_err(|errno| Failure::setup("take over descriptors", &errno.into()))?;
     }
@@ -54,9 +62,9 @@ fn start(control: &OwnedFd) -> Result<(), Failure> {
     let (plan, content) = plan::read(file).map_err(|error| Failure::setup("read the plan", &error))?;
     let groups = Kept::open(&plan.control_groups).map_err(|error| Failure::setup("open the control groups", &error))?;
     let result = if plan.init {
-        supervise::as_pid_one(control, &plan, &content, &groups)
+        supervise::as_pid_one(control, &plan, &content, &groups, root)
     } else {
-        supervise::from_outside(control, &plan, &content, &groups)
+        supervise::from_outside(control, &plan, &content, &groups, root)
     };
     groups.remove();
     result
@@ -71,7 +79,7 @@ pub(crate) struct Prepared {
 }
 
 /// Builds the root file system and moves into it.
-fn prepare(control: BorrowedFd<'_>, plan: &Plan, content: &[u8]) -> Result<Prepared, Failure> {
+fn prepare(control: BorrowedFd<'_>, plan: &Plan, content: &[u8], root: Option<OwnedFd>) -> Result<Prepared, Failure> {
     rustix::process::umask(rustix::fs::Mode::empty());
     if plan.new_network {
         sys::loopback_up().map_err(|error| Failure::setup("bring the loopback interface up", &error))?;
@@ -80,9 +88,9 @@ fn prepare(control: BorrowedFd<'_>, plan: &Plan, content: &[u8]) -> Result<Prepa
         rustix::system::sethostname(plan.hostname.as_bytes())
             .map_err(|errno| Failure::setup(&format!("set the host name {:?}", plan.hostname), &errno.into()))?;
     }
-    let built = filesystem::build(plan, content)?;
+    let built = filesystem::build(plan, content, root)?;
     if let Some(terminal) = &built.terminal_control {
-        control::send_descriptor(control, terminal.as_fd())
+        control::send_descriptor(control, &Report::Terminal, terminal.as_fd())
             .map_err(|error| Failure::setup("hand over the terminal", &error))?;
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));

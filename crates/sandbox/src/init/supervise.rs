@@ -16,13 +16,19 @@ use crate::plan::Plan;
 use crate::sys::{self, CloneFlags, Forked, SignalDescriptor};
 
 /// This process is pid 1 of the sandbox and stays it.
-pub(super) fn as_pid_one(control: &OwnedFd, plan: &Plan, content: &[u8], groups: &Kept) -> Result<(), Failure> {
-    let prepared = prepare(control.as_fd(), plan, content)?;
+pub(super) fn as_pid_one(
+    control: &OwnedFd,
+    plan: &Plan,
+    content: &[u8],
+    groups: &Kept,
+    root: Option<OwnedFd>,
+) -> Result<(), Failure> {
+    let prepared = prepare(control.as_fd(), plan, content, root)?;
     let (reader, writer) = pipe()?;
     let payload = match sys::fork().map_err(|error| Failure::setup("fork", &error))? {
         Forked::Child => {
             drop(reader);
-            let failure = execute::payload(plan, &prepared, groups);
+            let failure = execute::payload(plan, &prepared, groups, control.as_fd());
             execute::tell(writer, &failure);
             sys::exit_now(125)
         }
@@ -49,7 +55,13 @@ pub(super) fn as_pid_one(control: &OwnedFd, plan: &Plan, content: &[u8], groups:
 }
 
 /// The payload is to be pid 1 itself: this process starts it in a new pid namespace and watches from outside.
-pub(super) fn from_outside(control: &OwnedFd, plan: &Plan, content: &[u8], groups: &Kept) -> Result<(), Failure> {
+pub(super) fn from_outside(
+    control: &OwnedFd,
+    plan: &Plan,
+    content: &[u8],
+    groups: &Kept,
+    root: Option<OwnedFd>,
+) -> Result<(), Failure> {
     let failed = |error: &std::io::Error| Failure::setup("make namespaces", error);
     sys::unshare(CloneFlags::PID).map_err(|error| failed(&error))?;
     let (reader, writer) = pipe()?;
@@ -57,8 +69,8 @@ pub(super) fn from_outside(control: &OwnedFd, plan: &Plan, content: &[u8], group
         Forked::Child => {
             drop(reader);
             let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-            let failure = match prepare(control.as_fd(), plan, content) {
-                Ok(prepared) => execute::payload(plan, &prepared, groups),
+            let failure = match prepare(control.as_fd(), plan, content, root) {
+                Ok(prepared) => execute::payload(plan, &prepared, groups, control.as_fd()),
                 Err(failure) => failure,
             };
             execute::tell(writer, &failure);

@@ -20,6 +20,9 @@ pub(super) const JUMP_EQUAL: u16 = 0x15;
 pub(super) const JUMP_NOT_BELOW: u16 = 0x35;
 pub(super) const JUMP_ANY_BIT: u16 = 0x45;
 
+pub(super) const AND: u16 = 0x54;
+
+pub(super) const HAND_OVER: u32 = 0x7fc0_0000;
 pub(super) const ALLOW: u32 = 0x7fff_0000;
 pub(super) const FAIL: u32 = 0x0005_0000;
 
@@ -45,7 +48,11 @@ const fn fail(errno: i32) -> Instruction {
 }
 
 /// The filter for processes of these architectures.
-pub(super) fn program(architectures: &[Architecture], capabilities: CapabilitySet) -> Vec<Instruction> {
+pub(super) fn program(
+    architectures: &[Architecture],
+    capabilities: CapabilitySet,
+    hand_over: bool,
+) -> Vec<Instruction> {
     let mut program = vec![plain(LOAD, ARCHITECTURE)];
     for architecture in architectures {
         let mut body = vec![plain(LOAD, NUMBER)];
@@ -53,7 +60,7 @@ pub(super) fn program(architectures: &[Architecture], capabilities: CapabilitySe
             body.push(Instruction { code: JUMP_NOT_BELOW, if_true: 0, if_false: 1, constant: X32_BIT });
             body.push(fail(libc::ENOSYS));
         }
-        body.extend(tree(&segments(*architecture, capabilities)));
+        body.extend(tree(&segments(*architecture, capabilities, hand_over)));
         let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
         program.push(Instruction { code: JUMP_EQUAL, if_true: 1, if_false: 0, constant: architecture.audit() });
         program.push(plain(JUMP, length));
@@ -64,8 +71,8 @@ pub(super) fn program(architectures: &[Architecture], capabilities: CapabilitySe
 }
 
 /// The same, as the kernel takes it.
-pub(super) fn assemble(architectures: &[Architecture], capabilities: CapabilitySet) -> Vec<[u8; 8]> {
-    program(architectures, capabilities)
+pub(super) fn assemble(architectures: &[Architecture], capabilities: CapabilitySet, hand_over: bool) -> Vec<[u8; 8]> {
+    program(architectures, capabilities, hand_over)
         .into_iter()
         .map(|instruction| {
             let mut bytes = [0; 8];
@@ -123,6 +130,14 @@ fn leaf(action: Action) -> Vec<Instruction> {
             Instruction { code: JUMP_ANY_BIT, if_true: 0, if_false: 1, constant: bits },
             fail(libc::EPERM),
             plain(RETURN, ALLOW),
+        ],
+        Action::HandOverDevices { mode } => vec![
+            plain(LOAD, argument(mode)),
+            plain(AND, 0xf000),
+            Instruction { code: JUMP_EQUAL, if_true: 2, if_false: 0, constant: 0x2000 },
+            Instruction { code: JUMP_EQUAL, if_true: 1, if_false: 0, constant: 0x6000 },
+            plain(RETURN, ALLOW),
+            plain(RETURN, HAND_OVER),
         ],
         Action::OneOf(values) => choice(values, plain(RETURN, ALLOW), fail(libc::EPERM)),
         Action::NoneOf(values) => choice(values, fail(libc::EPERM), plain(RETURN, ALLOW)),

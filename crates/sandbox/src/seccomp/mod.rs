@@ -62,12 +62,32 @@ impl Architecture {
     }
 }
 
-/// The filter for a process that may have these capabilities, as instructions of classic BPF in the host's byte order.
-pub(crate) fn filter(capabilities: CapabilitySet) -> Vec<[u8; 8]> {
-    use std::sync::OnceLock;
-    static DEFAULT: OnceLock<Vec<[u8; 8]>> = OnceLock::new();
-    let build = || assembler::assemble(Architecture::of_this_host(), capabilities);
-    if capabilities == CapabilitySet::DOCKER_DEFAULT { DEFAULT.get_or_init(build).clone() } else { build() }
+/// The filter for a process that may have these capabilities, as instructions of classic BPF in the host's byte order. With `hand_over`, making
+/// devices is left to whoever listens.
+pub(crate) fn filter(capabilities: CapabilitySet, hand_over: bool) -> Vec<[u8; 8]> {
+    assembler::assemble(Architecture::of_this_host(), capabilities, hand_over)
+}
+
+/// A call that makes devices, by where its path starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeviceCall {
+    /// `mknod`.
+    Plain,
+    /// `mknodat`.
+    At,
+}
+
+/// Which of them a number of an architecture's (`AUDIT_ARCH_*`) is.
+pub(crate) fn device_call(audit: u32, number: u32) -> Option<DeviceCall> {
+    let column = calls::COLUMNS.iter().position(|architecture| architecture.audit() == audit)?;
+    let is = |wanted: &str| {
+        calls::CALLS.iter().any(|(_, name, numbers)| *name == wanted && u32::try_from(numbers[column]) == Ok(number))
+    };
+    match (is("mknod"), is("mknodat")) {
+        (true, _) => Some(DeviceCall::Plain),
+        (_, true) => Some(DeviceCall::At),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -36,20 +36,26 @@ pub(super) enum Action {
     OneOf(&'static [u32]),
     /// Denied when the first argument is one of these.
     NoneOf(&'static [u32]),
+    /// Handed over when the argument with this index is the mode of a device, else allowed.
+    HandOverDevices { mode: u8 },
 }
 
 /// All namespace flags of `clone` but CLONE_NEWTIME, which shares its bit with the exit signal.
 const NEW_NAMESPACES: u32 = 0x7e02_0000;
 
 /// The actions for an architecture's call numbers: each holds from its number up to the next one's.
-pub(super) fn segments(architecture: Architecture, capabilities: CapabilitySet) -> Vec<(u32, Action)> {
+pub(super) fn segments(architecture: Architecture, capabilities: CapabilitySet, hand_over: bool) -> Vec<(u32, Action)> {
     let column = COLUMNS.iter().position(|known| *known == architecture).unwrap_or_default();
     let mut calls: Vec<(u32, Action)> = Vec::with_capacity(CALLS.len());
-    for (rule, _, numbers) in CALLS {
-        if let (Ok(number), Some(action)) = (u32::try_from(numbers[column]), action(*rule, architecture, capabilities))
-        {
-            calls.push((number, action));
-        }
+    for (rule, name, numbers) in CALLS {
+        let Ok(number) = u32::try_from(numbers[column]) else { continue };
+        let mode = match *name {
+            "mknod" if hand_over => Some(1),
+            "mknodat" if hand_over => Some(2),
+            _ => None,
+        };
+        let handed = mode.map(|mode| Action::HandOverDevices { mode });
+        calls.extend(handed.or_else(|| action(*rule, architecture, capabilities)).map(|action| (number, action)));
     }
     // Of several rules for one call the most generous comes first.
     calls.sort_by_key(|(number, action)| (*number, *action != Action::Allow));

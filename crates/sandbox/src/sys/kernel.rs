@@ -119,8 +119,11 @@ pub(crate) fn set_all_capabilities(effective: u64, permitted: u64, inheritable: 
     check_long(unsafe { libc::syscall(libc::SYS_capset, ptr::from_ref(&header), data.as_ptr()) }).map(drop)
 }
 
-/// Installs a seccomp filter for this thread and all it will execute.
-pub(crate) fn attach_seccomp(program: &[[u8; 8]]) -> io::Result<()> {
+/// Calls with a filter in the kernel's form.
+pub(super) fn with_filter(
+    program: &[[u8; 8]],
+    install: impl FnOnce(*const libc::sock_fprog) -> io::Result<()>,
+) -> io::Result<()> {
     let length = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let instructions: Vec<libc::sock_filter> = program
         .iter()
@@ -132,11 +135,17 @@ pub(crate) fn attach_seccomp(program: &[[u8; 8]]) -> io::Result<()> {
         })
         .collect();
     let filter = libc::sock_fprog { len: length, filter: instructions.as_ptr().cast_mut() };
-    // SAFETY: the kernel copies and verifies `len` instructions, which is how many there are.
-    let result = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0 as libc::c_ulong, ptr::from_ref(&filter))
-    };
-    check_long(result).map(drop)
+    install(ptr::from_ref(&filter))
+}
+
+/// Installs a seccomp filter for this thread and all it will execute.
+pub(crate) fn attach_seccomp(program: &[[u8; 8]]) -> io::Result<()> {
+    with_filter(program, |filter| {
+        // SAFETY: the kernel copies and verifies the filter, which `with_filter` describes truly.
+        let result =
+            unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0 as libc::c_ulong, filter) };
+        check_long(result).map(drop)
+    })
 }
 
 /// Sets a resource limit by its number (`RLIMIT_*`).

@@ -5,6 +5,7 @@
 mod clone;
 mod descriptors;
 mod kernel;
+mod notify;
 mod signals;
 mod start;
 
@@ -15,6 +16,7 @@ pub(crate) use kernel::{
     make_controlling_terminal, mount_attributes, no_new_privileges, set_all_capabilities, set_groups, set_limit,
     set_window_size, unshare,
 };
+pub(crate) use notify::{Notification, Notifications, attach_seccomp_with_listener};
 pub(crate) use signals::{SignalDescriptor, block_all, reset_for_exec};
 pub(crate) use start::run_at_start;
 

@@ -160,3 +160,31 @@ fn programs_that_gain_rights_do_so_under_emulation_too() {
         assert!(ran.stdout.ends_with("\n0\n"), "{platform}: {ran:?}");
     }
 }
+
+#[test]
+fn root_makes_devices_under_emulation_as_natively() {
+    require!(ok private_binfmt(&User::current()));
+    let mut platforms = foreign();
+    platforms.push(Platform::host());
+    for platform in platforms {
+        let room = require!(ok Room::of(&platform));
+        let script = "umask 027; busybox mkdir /d; busybox mknod /d/a c 1 3; cd /d; busybox mknod b b 7 300; busybox mknod p p; \
+                      busybox mknod ../../../../e c 1 5; busybox ln -s /nowhere l; busybox mknod l c 1 5; \
+                      busybox stat -c '%n %F %a %t:%T %u' a b p /e";
+        let ran = run(&room.spec(script)).unwrap();
+        if mode().is_empty() {
+            let expected = "a character special file 640 1:3 0\nb block special file 640 7:12c 0\np fifo 640 0:0 0\n/e character special file 640 1:5 0\n";
+            assert_eq!(ran.stdout, expected, "{platform}: {ran:?}");
+            assert!(ran.stderr.contains("File exists"), "{ran:?}");
+        } else {
+            assert!(ran.stderr.contains("not permitted"), "{platform}: {ran:?}");
+        }
+        // Without the right to, nobody does.
+        let mut spec = room.spec("busybox mknod /tmp/x c 1 3");
+        spec.capabilities.drop = vec!["MKNOD".to_owned()];
+        assert!(!run(&spec).unwrap().status.success());
+        let mut spec = room.spec("busybox mknod /tmp/x c 1 3; busybox head -c1 /tmp/x");
+        spec.user = if mode() == "single" { String::new() } else { "1000".to_owned() };
+        assert!(!run(&spec).unwrap().status.success());
+    }
+}
