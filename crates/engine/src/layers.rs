@@ -29,6 +29,25 @@ pub enum LayerError {
     },
 }
 
+/// What happens to a layer on its way to being readable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LayerEvent {
+    /// Its blob is about to be fetched.
+    Fetching,
+    /// Its blob is here.
+    Fetched,
+    /// It is about to be unpacked.
+    Extracting,
+    /// It is unpacked.
+    Extracted,
+}
+
+/// Hears what happens to layers.
+pub(crate) type LayerSink<'a> = dyn Fn(LayerEvent, &Descriptor) + Sync + 'a;
+
+/// For those who do not want to hear it.
+pub(crate) fn unheard(_: LayerEvent, _: &Descriptor) {}
+
 /// Makes stacks of snapshots, each once.
 pub(crate) struct Layers {
     engine: Engine,
@@ -40,12 +59,8 @@ impl Layers {
         Self { engine, stacks: Mutex::default() }
     }
 
-    /// The folders of a snapshot, unpacked. `fetching` is told each blob that has to be fetched first.
-    pub(crate) fn stack(
-        &self,
-        snapshot: &Snapshot,
-        fetching: &(dyn Fn(&Descriptor) + Sync),
-    ) -> Result<Arc<Stack>, LayerError> {
+    /// The folders of a snapshot, unpacked. `sink` hears of each layer that was not here or not unpacked.
+    pub(crate) fn stack(&self, snapshot: &Snapshot, sink: &LayerSink<'_>) -> Result<Arc<Stack>, LayerError> {
         let ids = snapshot.ids();
         if let Some(stack) = self.known().get(&ids) {
             return Ok(Arc::clone(stack));
@@ -59,41 +74,36 @@ impl Layers {
                 _ => None,
             })
             .collect();
-        missing.par_iter().try_for_each(|layer| self.unpack(store, layer, fetching))?;
+        missing.par_iter().try_for_each(|layer| self.unpack(store, layer, sink))?;
         let stack = Arc::new(store.stack(&ids)?);
         self.known().insert(ids, Arc::clone(&stack));
         Ok(stack)
     }
 
     /// The files of a snapshot as one tree.
-    pub(crate) fn tree(
-        &self,
-        snapshot: &Snapshot,
-        fetching: &(dyn Fn(&Descriptor) + Sync),
-    ) -> Result<MergedTree, LayerError> {
-        let stack = self.stack(snapshot, fetching)?;
+    pub(crate) fn tree(&self, snapshot: &Snapshot, sink: &LayerSink<'_>) -> Result<MergedTree, LayerError> {
+        let stack = self.stack(snapshot, sink)?;
         Ok(MergedTree::open(&stack.lowers, self.engine.store()?.ownership())?)
     }
 
     /// Brings an image layer's blob into the store.
-    pub(crate) fn fetch(&self, layer: &ImageLayer, fetching: &(dyn Fn(&Descriptor) + Sync)) -> Result<(), LayerError> {
+    pub(crate) fn fetch(&self, layer: &ImageLayer, sink: &LayerSink<'_>) -> Result<(), LayerError> {
         let store = self.engine.store()?;
         if store.has_blob(&layer.descriptor.digest) {
             return Ok(());
         }
         let origin = origin(layer)?;
-        fetching(&layer.descriptor);
-        fetch_blob(&self.engine, store, origin, &layer.descriptor)
+        sink(LayerEvent::Fetching, &layer.descriptor);
+        fetch_blob(&self.engine, store, origin, &layer.descriptor)?;
+        sink(LayerEvent::Fetched, &layer.descriptor);
+        Ok(())
     }
 
-    fn unpack(
-        &self,
-        store: &Store,
-        layer: &ImageLayer,
-        fetching: &(dyn Fn(&Descriptor) + Sync),
-    ) -> Result<(), LayerError> {
-        self.fetch(layer, fetching)?;
+    fn unpack(&self, store: &Store, layer: &ImageLayer, sink: &LayerSink<'_>) -> Result<(), LayerError> {
+        self.fetch(layer, sink)?;
+        sink(LayerEvent::Extracting, &layer.descriptor);
         store.ensure_layer(&layer.diff_id, &layer.descriptor.digest, &layer.descriptor.media_type)?;
+        sink(LayerEvent::Extracted, &layer.descriptor);
         Ok(())
     }
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use onetag_dockerfile::Lowered;
 use onetag_dockerfile::span::LineRange;
 use onetag_llb as llb;
 use onetag_oci::Platform;
-use onetag_sandbox::NetworkMode;
 use onetag_solver::{Edge, Graph, SolveError, Solver, SolverOptions};
 
 use super::definition::Definition;
@@ -18,7 +18,7 @@ use crate::Engine;
 use crate::cache::StoreCache;
 use crate::catalog::Catalog;
 use crate::layers::Layers;
-use crate::op::{BuildWorker, Session, StepError};
+use crate::op::{BuildWorker, KnownFiles, Session, StepError, StepNetwork};
 use crate::resolve::context_name;
 use crate::snapshot::{Artifact, Snapshot};
 
@@ -47,6 +47,7 @@ impl Engine {
         let send = |event: Event| sink(event);
         let outcome =
             solver.solve(&graph, &roots, cancellation, &send).map_err(|error| BuildError::Solver(error.into()))?;
+        worker.session.files.keep();
         let results = outcome.into_results().map_err(|error| failure(error, &merged, definition))?;
         let mut results = results.into_iter();
         let mut snapshots = Vec::with_capacity(lowered.len());
@@ -85,7 +86,9 @@ impl Engine {
             contexts: contexts(request),
             secrets: request.secrets.clone(),
             ssh: request.ssh.clone(),
-            network: NetworkMode::Host,
+            network: StepNetwork::new(self.options().search_path.clone()),
+            is_without_overlay: AtomicBool::new(false),
+            files: KnownFiles::new(self.store()?.database()),
             entitlements: request.entitlements,
         })
     }

@@ -13,7 +13,7 @@ use super::assemble::BuiltImage;
 use super::options::Destination;
 use super::{ExportError, ExportOptions};
 use crate::Engine;
-use crate::layers::Layers;
+use crate::layers::{Layers, unheard};
 
 /// What an entry of the archive holds.
 enum Content {
@@ -37,7 +37,7 @@ pub(crate) fn write_archive(
     }
     for layer in image.layers() {
         if let Some(image) = &layer.image {
-            layers.fetch(image, &|_| {})?;
+            layers.fetch(image, &unheard)?;
         }
     }
     let entries = entries(image, options, docker);

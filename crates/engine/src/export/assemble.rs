@@ -14,7 +14,7 @@ use onetag_store::{LayerId, LayerOptions};
 use super::{ExportError, ExportOptions};
 use crate::Engine;
 use crate::flags::{Annotation, AnnotationTarget};
-use crate::layers::Layers;
+use crate::layers::{Layers, unheard};
 use crate::progress::Activity;
 use crate::snapshot::{ImageLayer, Layer, Snapshot};
 
@@ -172,7 +172,7 @@ impl<'a> Assembler<'a> {
     }
 
     fn write_layer(&self, id: &LayerId, below: &Snapshot, options: &LayerOptions) -> Result<BuiltLayer, ExportError> {
-        let stack = self.layers.stack(below, &|_| {})?;
+        let stack = self.layers.stack(below, &unheard)?;
         let exported = self.engine.store()?.export_layer(id, &stack, options)?;
         Ok(BuiltLayer { descriptor: exported.descriptor, diff_id: exported.diff_id, image: None })
     }
@@ -180,7 +180,7 @@ impl<'a> Assembler<'a> {
     fn image_layer(&self, layer: &ImageLayer, options: &LayerOptions, force: bool) -> Result<BuiltLayer, ExportError> {
         let wanted = options.compression.compression;
         if force && media_type::layer_compression(&layer.descriptor.media_type) != Some(wanted) {
-            self.layers.fetch(layer, &|_| {})?;
+            self.layers.fetch(layer, &unheard)?;
             let exported = self.engine.store()?.recompress(&layer.descriptor.digest, &options.compression)?;
             return Ok(BuiltLayer { descriptor: exported.descriptor, diff_id: exported.diff_id, image: None });
         }

@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Timespec, Timestamps, UTIME_OMIT};
 use super::assemble::Part;
 use super::options::{Destination, Target};
 use super::{ExportError, ExportOptions};
-use crate::layers::Layers;
+use crate::layers::{Layers, unheard};
 
 /// Writes the files of all parts: those of several platforms into folders of their own, unless asked otherwise.
 pub(crate) fn write_files(layers: &Layers, parts: &[Part<'_>], options: &ExportOptions) -> Result<(), ExportError> {
@@ -26,7 +26,7 @@ pub(crate) fn write_files(layers: &Layers, parts: &[Part<'_>], options: &ExportO
             true => part.lowered.image.platform().format_all().replace('/', "_"),
             false => String::new(),
         };
-        trees.push((folder, layers.tree(&part.snapshot, &|_| {})?));
+        trees.push((folder, layers.tree(&part.snapshot, &unheard)?));
     }
     let latest = if options.rewrite_timestamp { parts.iter().find_map(|part| part.lowered.epoch) } else { None };
     match &options.target {

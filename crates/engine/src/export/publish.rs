@@ -12,7 +12,7 @@ use onetag_solver::Cancellation;
 use super::assemble::{BuiltImage, BuiltLayer};
 use super::{ExportError, ExportOptions};
 use crate::Engine;
-use crate::layers::Layers;
+use crate::layers::{Layers, unheard};
 use crate::progress::Activity;
 
 /// So many blobs are on their way at a time.
@@ -28,7 +28,7 @@ struct LayerSource<'a> {
 impl BlobSource for LayerSource<'_> {
     fn open(&self, offset_bytes: u64) -> std::io::Result<Box<dyn Read + Send>> {
         if let Some(image) = &self.layer.image {
-            self.layers.fetch(image, &|_| {}).map_err(std::io::Error::other)?;
+            self.layers.fetch(image, &unheard).map_err(std::io::Error::other)?;
         }
         let store = self.engine.store().map_err(std::io::Error::other)?;
         let mut file: File = store.open_blob(&self.layer.descriptor.digest).map_err(std::io::Error::other)?;
@@ -188,7 +188,7 @@ pub(crate) fn load(
             return Err(ExportError::Cancelled);
         }
         if let Some(image) = &layer.image {
-            layers.fetch(image, &|_| {})?;
+            layers.fetch(image, &unheard)?;
         }
         Ok(())
     })?;

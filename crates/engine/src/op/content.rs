@@ -8,10 +8,10 @@ use std::time::SystemTime;
 use onetag_llb::CopyAction;
 use onetag_oci::{Algorithm, Digest, Digester};
 use onetag_solver::ExecContext;
+use onetag_store::LayerId;
 use onetag_store::checksum::{self, Selection};
 use onetag_store::copy::CopyRequest;
 use onetag_store::tree::{MergedTree, Node};
-use onetag_store::{LayerId, Upper};
 use rustix::fs::FileType;
 
 use super::{Session, StepError};
@@ -63,14 +63,27 @@ impl Session {
         let digest = |path: &&str| {
             let path = if path.is_empty() { "/" } else { path };
             let selection = Selection { path: path.into(), follow_symlinks: true, ..Selection::default() };
-            Ok(checksum::digest(&tree, &selection)?)
+            self.digest(artifact, &tree, &selection)
         };
         let digests: Result<Vec<Digest>, StepError> = paths.iter().map(digest).collect();
         Ok(combine(&digests?))
     }
 
+    /// Files of the host are digested again only when they changed; those of snapshots are not remembered.
+    fn digest(&self, artifact: &Artifact, tree: &MergedTree, selection: &Selection) -> Result<Digest, StepError> {
+        Ok(match artifact {
+            Artifact::Local(local) => checksum::digest_with(tree, selection, &*self.files.folder(local.root()))?,
+            Artifact::Snapshot(_) => checksum::digest(tree, selection)?,
+        })
+    }
+
     /// The digest of what a copy reads.
-    pub(super) fn content_of_copy(&self, tree: &MergedTree, copy: &CopyAction) -> Result<Digest, StepError> {
+    pub(super) fn content_of_copy(
+        &self,
+        artifact: &Artifact,
+        tree: &MergedTree,
+        copy: &CopyAction,
+    ) -> Result<Digest, StepError> {
         for path in &copy.required_paths {
             if !path.contains(['*', '?', '[']) && tree.lookup_following(Path::new(path))?.is_none() {
                 return Err(StepError::PathNotFound { path: path.clone() });
@@ -83,12 +96,7 @@ impl Session {
             filter: path_filter(&copy.exclude_patterns, &copy.include_patterns)?,
             contents_only: copy.dir_copy_contents,
         };
-        Ok(checksum::digest(tree, &selection)?)
-    }
-
-    /// Takes a filled upper folder over as the topmost layer of `below`.
-    pub(super) fn commit(&self, below: &Snapshot, upper: Upper, name: &str) -> Result<Artifact, StepError> {
-        self.finish_layer(below, upper.commit()?, name)
+        self.digest(artifact, tree, &selection)
     }
 
     /// Puts a new layer on top of `below`.

@@ -5,12 +5,13 @@ use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use onetag_llb::{self as llb, ExecOp, MountKind, NetworkMode as Network, SecurityMode};
 use onetag_oci::{Digest, Platform};
 use onetag_sandbox::{ExitStatus, NetworkMode, Process, ProcessSpec, ResourceLimit, RootFs, Security};
 use onetag_solver::{Class, ExecContext, Kind, LogStream, Op, OpError};
-use onetag_store::{Stack, Upper};
+use onetag_store::{CopySnapshot, LayerId, Stack, Upper};
 
 use super::definition::{content_mounts, definition_key, selection_key};
 use super::mounts::{Held, prepare_mount};
@@ -31,7 +32,36 @@ pub(super) struct ExecStep {
 struct Output {
     number: usize,
     below: Arc<Snapshot>,
-    upper: Upper,
+    changes: Changes,
+}
+
+/// Where a step's changes go.
+enum Changes {
+    /// The upper folder of an overlay mount.
+    Upper(Upper),
+    /// A copy of everything, where this host refuses overlay mounts.
+    Copy(Box<CopySnapshot>),
+}
+
+impl Changes {
+    fn rootfs(&self, stack: &Stack) -> RootFs {
+        match self {
+            Self::Upper(upper) => RootFs::Overlay {
+                lowers: stack.lowers.clone(),
+                upper: upper.upper(),
+                work: upper.work(),
+                volatile: true,
+            },
+            Self::Copy(copy) => RootFs::Directory(copy.root()),
+        }
+    }
+
+    fn commit(self) -> Result<LayerId, StepError> {
+        match self {
+            Self::Upper(upper) => Ok(upper.commit()?),
+            Self::Copy(copy) => Ok(copy.commit()?),
+        }
+    }
 }
 
 /// A process that is about to start, and what has to stay until it has ended.
@@ -74,16 +104,20 @@ impl ExecStep {
                     None => Arc::default(),
                 };
                 let stack = self.session.stack(&below, context)?;
-                let upper = self.session.store.new_upper(&stack)?;
-                let overlay = overlay(&stack, &upper);
-                match mount.output {
-                    Some(number) => outputs.push(Output { number, below, upper }),
-                    None => held.push(Held::Upper(upper)),
+                let changes = match self.session.is_without_overlay.load(Ordering::Relaxed) {
+                    true => Changes::Copy(Box::new(self.session.store.copy_snapshot(&stack)?)),
+                    false => Changes::Upper(self.session.store.new_upper(&stack)?),
+                };
+                let tree = changes.rootfs(&stack);
+                match (mount.output, changes) {
+                    (Some(number), changes) => outputs.push(Output { number, below, changes }),
+                    (None, Changes::Upper(upper)) => held.push(Held::Upper(upper)),
+                    (None, Changes::Copy(copy)) => held.push(Held::Copy(copy)),
                 }
                 if mount.target == "/" {
-                    rootfs = Some(overlay);
+                    rootfs = Some(tree);
                 } else {
-                    mounts.push(super::mounts::bind(mount, overlay));
+                    mounts.push(super::mounts::bind(mount, tree));
                 }
                 continue;
             }
@@ -95,11 +129,11 @@ impl ExecStep {
         let mut spec = ProcessSpec::new(rootfs, self.exec.meta.args.clone());
         spec.mounts = mounts;
         spec.read_only_rootfs = self.exec.mounts.iter().any(|mount| mount.target == "/" && mount.readonly);
-        self.set_process(&mut spec)?;
+        self.set_process(&mut spec, context)?;
         Ok(Prepared { spec, outputs, held })
     }
 
-    fn set_process(&self, spec: &mut ProcessSpec) -> Result<(), StepError> {
+    fn set_process(&self, spec: &mut ProcessSpec, context: &ExecContext<'_>) -> Result<(), StepError> {
         let meta = &self.exec.meta;
         spec.env.clone_from(&meta.env);
         self.add_proxy(&mut spec.env);
@@ -128,7 +162,7 @@ impl ExecStep {
             .collect();
         spec.platform = self.platform.clone();
         spec.network = match self.exec.network {
-            Network::Sandbox => self.session.network.clone(),
+            Network::Sandbox => self.session.network.mode(context),
             Network::None => NetworkMode::None,
             Network::Host if self.session.entitlements.network_host => NetworkMode::Host,
             Network::Host => return Err(StepError::NotAllowed { entitlement: "network.host" }),
@@ -170,6 +204,12 @@ impl ExecStep {
         Ok(())
     }
 
+    fn attempt(&self, inputs: &[Artifact], context: &ExecContext<'_>) -> Result<Prepared, StepError> {
+        let prepared = self.prepare(inputs, context)?;
+        self.run(&prepared.spec, context)?;
+        Ok(prepared)
+    }
+
     fn run(&self, spec: &ProcessSpec, context: &ExecContext<'_>) -> Result<(), StepError> {
         let failed = |source| StepError::Sandbox { process: self.process(), source };
         let mut process = self.session.sandbox.spawn(spec).map_err(failed)?;
@@ -195,10 +235,6 @@ impl ExecStep {
             ExitStatus::Code(_) | ExitStatus::Signal(_) => Err(StepError::ExitCode { process: self.process(), code }),
         }
     }
-}
-
-fn overlay(stack: &Stack, upper: &Upper) -> RootFs {
-    RootFs::Overlay { lowers: stack.lowers.clone(), upper: upper.upper(), work: upper.work(), volatile: true }
 }
 
 /// Passes a process's output on until it ends.
@@ -259,13 +295,24 @@ impl Op<Artifact> for ExecStep {
     }
 
     fn execute(&self, inputs: &[Artifact], context: &ExecContext<'_>) -> Result<Vec<Artifact>, OpError> {
-        let Prepared { spec, outputs, held } = self.prepare(inputs, context)?;
-        self.run(&spec, context)?;
-        drop(held);
+        if self.exec.network == Network::Sandbox {
+            self.session.network.begin();
+        }
+        let Prepared { spec, outputs, held } = match self.attempt(inputs, context) {
+            Err(error)
+                if error.is_overlay_refused() && !self.session.is_without_overlay.swap(true, Ordering::Relaxed) =>
+            {
+                context.warn("this host refuses overlay mounts: files are copied for each step instead");
+                self.attempt(inputs, context)?
+            }
+            result => result?,
+        };
+        drop((spec, held));
         let count = outputs.iter().map(|output| output.number + 1).max().unwrap_or_default();
         let mut results: Vec<Option<Artifact>> = vec![None; count];
         for output in outputs {
-            results[output.number] = Some(self.session.commit(&output.below, output.upper, &self.name)?);
+            let layer = output.changes.commit()?;
+            results[output.number] = Some(self.session.finish_layer(&output.below, layer, &self.name)?);
         }
         let empty = || Artifact::Snapshot(Arc::default());
         Ok(results.into_iter().map(|result| result.unwrap_or_else(empty)).collect())

@@ -110,7 +110,7 @@ impl Op<Artifact> for FileStep {
     ) -> Result<Option<Digest>, OpError> {
         let tree = self.session.tree(input, context)?;
         let digests: Result<Vec<Digest>, StepError> =
-            self.copies_from(index).map(|copy| self.session.content_of_copy(&tree, copy)).collect();
+            self.copies_from(index).map(|copy| self.session.content_of_copy(input, &tree, copy)).collect();
         Ok(Some(super::content::combine(&digests?)))
     }
 

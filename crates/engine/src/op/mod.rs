@@ -8,27 +8,32 @@ mod file;
 mod git;
 mod http;
 mod image;
+mod known_files;
 mod layered;
 mod local;
 mod mounts;
+mod network;
 mod owners;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use onetag_llb::{self as llb, OpKind, SourceOp, Vertex};
-use onetag_oci::Platform;
-use onetag_sandbox::{NetworkMode, Sandbox};
-use onetag_solver::{ExecContext, Op, OpError, Worker};
+use onetag_oci::{Descriptor, Platform};
+use onetag_sandbox::Sandbox;
+use onetag_solver::{ExecContext, Op, OpError, Status, Worker};
 use onetag_store::{Stack, Store};
 
 pub use error::StepError;
+pub(crate) use known_files::KnownFiles;
+pub(crate) use network::StepNetwork;
 
 use crate::Engine;
 use crate::catalog::Catalog;
-use crate::layers::Layers;
+use crate::layers::{LayerEvent, Layers};
 use crate::snapshot::{Artifact, Layer, Snapshot};
 
 /// What the operations of one build share.
@@ -46,8 +51,12 @@ pub(crate) struct Session {
     pub(crate) secrets: BTreeMap<String, Vec<u8>>,
     /// Sockets of SSH agents by their names.
     pub(crate) ssh: BTreeMap<String, PathBuf>,
-    /// What the network of steps is unless they say otherwise.
-    pub(crate) network: NetworkMode,
+    /// The network of steps that do not ask for another.
+    pub(crate) network: StepNetwork,
+    /// Whether this host refuses overlay mounts, once that was found out.
+    pub(crate) is_without_overlay: AtomicBool,
+    /// Digests of the context's files from builds before.
+    pub(crate) files: KnownFiles,
     /// Whether steps may ask for more privileges, and for the host's network.
     pub(crate) entitlements: Entitlements,
 }
@@ -64,7 +73,7 @@ pub struct Entitlements {
 impl Session {
     /// The folders of a snapshot; fetching is shown as parts of the running vertex.
     fn stack(&self, snapshot: &Snapshot, context: &ExecContext<'_>) -> Result<Arc<Stack>, StepError> {
-        Ok(self.layers.stack(snapshot, &|descriptor| context.transfer(descriptor))?)
+        Ok(self.layers.stack(snapshot, &Parts::new(context).sink())?)
     }
 
     /// The snapshot of an artifact; a folder of the host has to become a layer first.
@@ -88,21 +97,31 @@ fn source_op(session: Arc<Session>, source: &SourceOp, op: &llb::Op) -> Result<B
     })
 }
 
-/// Shows the fetching of a blob as a part of a vertex.
-trait Transfer {
-    fn transfer(&self, descriptor: &onetag_oci::Descriptor);
+/// Shows what happens to layers as parts of the running vertex.
+struct Parts<'a> {
+    context: &'a ExecContext<'a>,
+    started: Mutex<HashMap<String, SystemTime>>,
 }
 
-impl Transfer for ExecContext<'_> {
-    fn transfer(&self, descriptor: &onetag_oci::Descriptor) {
-        let now = SystemTime::now();
-        self.status(onetag_solver::Status {
-            id: descriptor.digest.to_string(),
-            current: 0,
-            total: descriptor.size,
-            started: now,
-            completed: None,
-        });
+impl<'a> Parts<'a> {
+    fn new(context: &'a ExecContext<'a>) -> Self {
+        Self { context, started: Mutex::default() }
+    }
+
+    fn sink(&self) -> impl Fn(LayerEvent, &Descriptor) + Sync + '_ {
+        |event, descriptor| {
+            let (id, current, total, is_done) = match event {
+                LayerEvent::Fetching => (descriptor.digest.to_string(), 0, descriptor.size, false),
+                LayerEvent::Fetched => (descriptor.digest.to_string(), descriptor.size, descriptor.size, true),
+                LayerEvent::Extracting => (format!("extracting {}", descriptor.digest), 0, 0, false),
+                LayerEvent::Extracted => (format!("extracting {}", descriptor.digest), 0, 0, true),
+            };
+            let now = SystemTime::now();
+            let mut known = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+            let started = *known.entry(id.clone()).or_insert(now);
+            drop(known);
+            self.context.status(Status { id, current, total, started, completed: is_done.then_some(now) });
+        }
     }
 }
 

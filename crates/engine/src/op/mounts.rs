@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use onetag_llb::{CacheMount, CacheSharing, Mount, MountKind, SecretMount, SshMount};
 use onetag_oci::Digest;
 use onetag_sandbox::{self as sandbox, RootFs};
 use onetag_solver::ExecContext;
-use onetag_store::Upper;
+use onetag_store::{CopySnapshot, Upper};
 use rustix::fs::FlockOperation;
 
 use super::{Session, StepError};
@@ -21,6 +22,8 @@ const PRIVATE_FOLDERS: usize = 256;
 pub(super) enum Held {
     /// Changes that are thrown away.
     Upper(#[allow(dead_code, reason = "dropping it is what counts")] Upper),
+    /// As `Upper`, where this host refuses overlay mounts.
+    Copy(#[allow(dead_code, reason = "dropping it is what counts")] Box<CopySnapshot>),
     /// The lock of a cache's folder.
     Lock(#[allow(dead_code, reason = "dropping it is what counts")] File),
 }
@@ -77,6 +80,12 @@ fn bind_source(
         None => std::sync::Arc::default(),
     };
     let stack = session.stack(&snapshot, context)?;
+    if session.is_without_overlay.load(Ordering::Relaxed) {
+        let copy = session.store.copy_snapshot(&stack)?;
+        let source = RootFs::Directory(copy.root());
+        held.push(Held::Copy(Box::new(copy)));
+        return Ok(source);
+    }
     if mount.readonly {
         return Ok(RootFs::Layers { lowers: stack.lowers.clone() });
     }
