@@ -191,15 +191,25 @@ fn tell(report: &PruneReport, verbose: bool) -> CommandResult {
     Ok(output::line(format!("Total reclaimed space: {}", decimal_size(report.reclaimed_bytes)))?)
 }
 
-/// A kind of content in words.
-pub fn kind(kind: UsageKind) -> &'static str {
-    match kind {
-        UsageKind::Blob => "blob",
-        UsageKind::Layer => "unpacked layer",
-        UsageKind::Step => "build step",
-        UsageKind::Chain => "stack",
-        UsageKind::CacheMount => "cache mount",
-        UsageKind::Download => "download",
-        UsageKind::Abandoned => "abandoned",
+/// A kind of content in words: `cache mount` for `CacheMount`.
+pub fn kind(kind: UsageKind) -> String {
+    let mut words = String::new();
+    for c in format!("{kind:?}").chars() {
+        if c.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(c.to_lowercase());
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{UsageKind, kind};
+
+    #[test]
+    fn kinds_are_words() {
+        assert_eq!(kind(UsageKind::CacheMount), "cache mount");
+        assert_eq!(kind(UsageKind::Blob), "blob");
     }
 }
