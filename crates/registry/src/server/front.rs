@@ -68,7 +68,7 @@ pub(super) async fn serve(
             (false, Version::HTTP_10) => "\r\nconnection: keep-alive",
             (false, _) => "",
         };
-        let answer = shared.answer(request, client).await;
+        let answer = shared.answer(*request, client).await;
         write_answer(&stream, answer, head, connection, stall).await?;
         if close {
             return Ok(None);
@@ -77,7 +77,7 @@ pub(super) async fn serve(
 }
 
 enum Parsed {
-    Request(Request<RequestBody>, usize),
+    Request(Box<Request<RequestBody>>, usize),
     Incomplete,
     Unusual,
 }
@@ -90,7 +90,7 @@ fn parse(buffer: &[u8]) -> Parsed {
         Ok(httparse::Status::Partial) if buffer.len() < HEAD_LIMIT => return Parsed::Incomplete,
         _ => return Parsed::Unusual,
     };
-    build(&head).map_or(Parsed::Unusual, |request| Parsed::Request(request, length))
+    build(&head).map_or(Parsed::Unusual, |request| Parsed::Request(Box::new(request), length))
 }
 
 /// The request, unless there is anything in it that only hyper handles.
