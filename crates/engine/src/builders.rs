@@ -312,7 +312,7 @@ fn made_up_name() -> String {
         &["anvil", "beacon", "bridge", "canal", "dock", "ferry", "harbor", "jetty", "keel", "pier", "quay", "wharf"];
     let seed =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos() as usize);
-    let seed = seed / 1000 ^ std::process::id() as usize;
+    let seed = (seed / 1000) ^ std::process::id() as usize;
     format!("{}_{}", FIRST[seed % FIRST.len()], SECOND[seed / FIRST.len() % SECOND.len()])
 }
 

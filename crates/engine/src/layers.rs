@@ -20,13 +20,19 @@ pub enum LayerError {
     Store(#[from] onetag_store::Error),
     /// The registry did not give the blob.
     #[error(transparent)]
-    Registry(#[from] onetag_registry::Error),
+    Registry(Box<onetag_registry::Error>),
     /// The blob is not in the store, and nobody knows where else it might be.
     #[error("the layer {digest} is not in the local store and its image names no registry")]
     Missing {
         /// The blob.
         digest: onetag_oci::Digest,
     },
+}
+
+impl From<onetag_registry::Error> for LayerError {
+    fn from(error: onetag_registry::Error) -> Self {
+        Self::Registry(Box::new(error))
+    }
 }
 
 /// What happens to a layer on its way to being readable.

@@ -152,15 +152,11 @@ impl Picker<'_> {
     /// A name that means a manifest: its config tells the platform. Without a wish it is taken as it is.
     fn manifest(&self, found: &Found, selection: &PlatformSelection, picked: &mut Picked) -> Result<(), PullError> {
         let Some(platform) = self.platform(found)? else { return Ok(()) };
-        if let PlatformSelection::These(wanted) = selection {
-            for wanted in wanted.iter().filter(|wanted| !only(wanted).matches(&platform)) {
-                let available = vec![platform.clone()];
-                return Err(PullError::NoMatch {
-                    reference: self.reference.familiar(),
-                    wanted: wanted.clone(),
-                    available,
-                });
-            }
+        if let PlatformSelection::These(wanted) = selection
+            && let Some(wanted) = wanted.iter().find(|wanted| !only(wanted).matches(&platform))
+        {
+            let available = vec![platform.clone()];
+            return Err(PullError::NoMatch { reference: self.reference.familiar(), wanted: wanted.clone(), available });
         }
         picked.platforms.push(platform);
         Ok(())

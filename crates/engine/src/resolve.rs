@@ -10,6 +10,8 @@ use onetag_oci::{Platform, Reference};
 use crate::catalog::{Catalog, CatalogError, FoundImage};
 use crate::progress::{Activity, Event, Sink};
 
+type Found = Result<Arc<FoundImage>, CatalogError>;
+
 /// The answers of one build; every question is asked outside once.
 pub(crate) struct BuildResolver<'a> {
     catalog: &'a Catalog,
@@ -20,7 +22,7 @@ pub(crate) struct BuildResolver<'a> {
     contexts: BTreeMap<String, String>,
     allow_platform_mismatch: bool,
     ignore: OnceLock<Result<Option<IgnoreFile>, Arc<std::io::Error>>>,
-    images: Mutex<HashMap<String, Arc<OnceLock<Result<Arc<FoundImage>, CatalogError>>>>>,
+    images: Mutex<HashMap<String, Arc<OnceLock<Found>>>>,
 }
 
 /// Why the outside had no answer.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use onetag_oci::{Algorithm, ChainId, Descriptor, DiffId, Digest, Digester, Reference};
+use onetag_oci::{Algorithm, Descriptor, DiffId, Digest, Digester, Reference};
 use onetag_store::{LayerId, StepId};
 use serde::{Deserialize, Serialize};
 
@@ -101,15 +101,6 @@ impl Snapshot {
             digester.update(b"\0");
         }
         digester.finish()
-    }
-
-    /// The chain id, when all layers are of images and there is one.
-    pub(crate) fn chain_id(&self) -> Option<ChainId> {
-        let diff_id = |layer: &Layer| match layer {
-            Layer::Image(layer) => Some(layer.diff_id.clone()),
-            Layer::Step(_) => None,
-        };
-        ChainId::of(&self.layers.iter().map(diff_id).collect::<Option<Vec<DiffId>>>()?)
     }
 }
 

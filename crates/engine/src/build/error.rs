@@ -71,7 +71,7 @@ pub enum BuildError {
     Solver(#[source] onetag_solver::SolveError),
     /// The result could not be brought where it should go.
     #[error("failed to solve")]
-    Export(#[source] ExportError),
+    Export(#[source] Box<ExportError>),
     /// The local store failed.
     #[error("failed to solve")]
     Store(#[from] onetag_store::Error),

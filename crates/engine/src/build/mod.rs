@@ -21,7 +21,10 @@ pub use request::{BuildContext, BuildRequest, DockerfileSource};
 use crate::Engine;
 use crate::catalog::Catalog;
 use crate::context::ContextError;
-use crate::export::{Assembler, ExportError, Part, Target, load, push, write_archive, write_files};
+use crate::export::{
+    Assembler, BuiltImage, ExportError, ExportOptions, Part, Target, load, push, write_archive, write_files,
+};
+use crate::flags::Annotation;
 use crate::layers::Layers;
 use crate::progress::{Activity, Event, Sink};
 use crate::resolve::BuildResolver;
@@ -116,35 +119,60 @@ impl Engine {
                 options.names.clone_from(&request.tags);
             }
             let activity = Activity::start(activity_name(&options.target), sink);
-            let result = (|| -> Result<(), ExportError> {
-                match &options.target {
-                    Target::CacheOnly => return Ok(()),
-                    Target::Files(_) => {
-                        return activity.part("copying files", || write_files(layers, parts, &options));
-                    }
-                    Target::Tar(_) => {
-                        return activity.part("sending tarball", || write_files(layers, parts, &options));
-                    }
-                    Target::Push | Target::Store | Target::Oci { .. } | Target::Docker(_) => {}
-                }
-                let image = assembler.assemble(parts, &options, &annotations, &activity)?;
-                match &options.target {
-                    Target::Push => push(self, layers, &image, &options, cancellation, &activity)?,
-                    Target::Store => load(self, layers, &image, &options, cancellation, &activity)?,
-                    Target::Oci { destination, tar } => activity.part("sending tarball", || {
-                        write_archive(self, layers, &image, &options, destination, false, *tar)
-                    })?,
-                    Target::Docker(destination) => activity.part("sending tarball", || {
-                        write_archive(self, layers, &image, &options, destination, true, true)
-                    })?,
-                    Target::CacheOnly | Target::Files(_) | Target::Tar(_) => {}
-                }
-                outcome.set_image(&image, &options.names);
-                Ok(())
-            })();
-            activity.finish(result).map_err(BuildError::Export)?;
+            let exporter = Exporter { engine: self, assembler: &assembler, layers, cancellation, activity: &activity };
+            let result = exporter.export(parts, &options, &annotations);
+            let image = activity.finish(result).map_err(|error| BuildError::Export(Box::new(error)))?;
+            if let Some(image) = &image {
+                outcome.set_image(image, &options.names);
+            }
         }
         Ok(outcome)
+    }
+}
+
+/// Brings a result where one output wants it.
+struct Exporter<'a> {
+    engine: &'a Engine,
+    assembler: &'a Assembler<'a>,
+    layers: &'a Layers,
+    cancellation: &'a Cancellation,
+    activity: &'a Activity<'a>,
+}
+
+impl Exporter<'_> {
+    /// The image, where the output is one.
+    fn export(
+        &self,
+        parts: &[Part<'_>],
+        options: &ExportOptions,
+        annotations: &[Annotation],
+    ) -> Result<Option<BuiltImage>, ExportError> {
+        let (engine, layers, activity) = (self.engine, self.layers, self.activity);
+        match &options.target {
+            Target::CacheOnly => return Ok(None),
+            Target::Files(_) => {
+                activity.part("copying files", || write_files(layers, parts, options))?;
+                return Ok(None);
+            }
+            Target::Tar(_) => {
+                activity.part("sending tarball", || write_files(layers, parts, options))?;
+                return Ok(None);
+            }
+            Target::Push | Target::Store | Target::Oci { .. } | Target::Docker(_) => {}
+        }
+        let image = self.assembler.assemble(parts, options, annotations, activity)?;
+        let archive = |destination, docker, tar| {
+            activity
+                .part("sending tarball", || write_archive(engine, layers, &image, options, destination, docker, tar))
+        };
+        match &options.target {
+            Target::Push => push(engine, layers, &image, options, self.cancellation, activity)?,
+            Target::Store => load(engine, layers, &image, options, self.cancellation, activity)?,
+            Target::Oci { destination, tar } => archive(destination, false, *tar)?,
+            Target::Docker(destination) => archive(destination, true, true)?,
+            Target::CacheOnly | Target::Files(_) | Target::Tar(_) => {}
+        }
+        Ok(Some(image))
     }
 }
 

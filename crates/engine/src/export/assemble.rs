@@ -77,13 +77,15 @@ impl BuiltImage {
     }
 }
 
+/// A layer that is written, by what it is, what is below it and how it is written.
+type LayerKey = (Vec<LayerId>, CompressionOptions, Option<i64>);
 type Exported = Arc<OnceLock<Result<BuiltLayer, Arc<ExportError>>>>;
 
 /// Makes images. Layers that platforms or outputs share are written once.
 pub(crate) struct Assembler<'a> {
     engine: &'a Engine,
     layers: &'a Layers,
-    exported: Mutex<HashMap<(Vec<LayerId>, CompressionOptions, Option<i64>), Exported>>,
+    exported: Mutex<HashMap<LayerKey, Exported>>,
 }
 
 impl<'a> Assembler<'a> {

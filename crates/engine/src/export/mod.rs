@@ -51,7 +51,7 @@ pub enum ExportError {
         reference: String,
         /// Why not.
         #[source]
-        source: onetag_registry::Error,
+        source: Box<onetag_registry::Error>,
     },
     /// A name that cannot be pushed to.
     #[error(transparent)]

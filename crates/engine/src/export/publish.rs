@@ -5,11 +5,11 @@ use std::io::{Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use onetag_oci::{Descriptor, Digest, Reference, media_type};
+use onetag_oci::{Digest, Reference, media_type};
 use onetag_registry::{BlobSource, Client};
 use onetag_solver::Cancellation;
 
-use super::assemble::{BuiltImage, BuiltLayer};
+use super::assemble::{BuiltImage, BuiltLayer, BuiltPlatform};
 use super::{ExportError, ExportOptions};
 use crate::Engine;
 use crate::layers::{Layers, unheard};
@@ -69,7 +69,7 @@ fn for_each<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<(), ExportError> +
 /// Something to upload to a repository.
 enum Upload<'a> {
     Layer(&'a BuiltLayer),
-    Config(Descriptor, &'a Vec<u8>),
+    Config(&'a BuiltPlatform),
 }
 
 /// Pushes an image under all of its names. Nothing has a name before everything is there.
@@ -115,7 +115,7 @@ pub(crate) fn push(
 }
 
 fn failed(reference: &Reference, source: onetag_registry::Error) -> ExportError {
-    ExportError::Push { reference: reference.to_string(), source }
+    ExportError::Push { reference: reference.to_string(), source: Box::new(source) }
 }
 
 fn push_blobs(
@@ -130,10 +130,10 @@ fn push_blobs(
     let mut uploads: Vec<Upload<'_>> = image.layers().into_iter().filter(distributable).map(Upload::Layer).collect();
     let mut seen: Vec<Digest> = Vec::new();
     for platform in &image.platforms {
-        let descriptor = platform.manifest.config.clone();
-        if !seen.contains(&descriptor.digest) {
-            seen.push(descriptor.digest.clone());
-            uploads.push(Upload::Config(descriptor, &platform.config));
+        let digest = &platform.manifest.config.digest;
+        if !seen.contains(digest) {
+            seen.push(digest.clone());
+            uploads.push(Upload::Config(platform));
         }
     }
     for_each(&uploads, |upload| {
@@ -141,7 +141,7 @@ fn push_blobs(
             return Err(ExportError::Cancelled);
         }
         let pushed = match upload {
-            Upload::Config(descriptor, bytes) => client.push_blob(repository, descriptor, *bytes, &[]),
+            Upload::Config(platform) => client.push_blob(repository, &platform.manifest.config, &platform.config, &[]),
             Upload::Layer(layer) => {
                 let origin = layer.image.as_ref().and_then(|image| image.origin.as_ref());
                 let is_mountable =

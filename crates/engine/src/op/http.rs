@@ -133,7 +133,7 @@ fn io_error(action: &str, path: &Path) -> impl FnOnce(io::Error) -> StepError {
 /// A time as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
 fn http_time(text: &str) -> Option<SystemTime> {
     let time = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    SystemTime::try_from(time).ok()
+    Some(SystemTime::from(time))
 }
 
 impl Op<Artifact> for HttpSource {
