@@ -59,7 +59,7 @@ impl UsageArguments {
             };
             usage.retain(|usage| usage.kind == wanted);
         }
-        usage.sort_by(|a, b| b.bytes.cmp(&a.bytes));
+        usage.sort_by_key(|usage| std::cmp::Reverse(usage.bytes));
         let rows: Vec<Value> = usage.iter().map(|usage| self.row(usage)).collect();
         let is_table = matches!(self.format.as_deref(), None | Some("table"));
         let format = if is_table { TABLE } else { self.format.as_deref().unwrap_or_default() };

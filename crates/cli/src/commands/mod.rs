@@ -27,6 +27,10 @@ mod tag;
 pub mod version;
 
 use clap::Subcommand;
+use onetag_engine::content::ContentError;
+use onetag_engine::index::IndexError;
+use onetag_engine::pull::PullError;
+use onetag_engine::push::PushError;
 use onetag_registry::Error as RegistryError;
 
 use crate::context::Context;
@@ -156,8 +160,7 @@ impl Command {
 /// An error with what to type when a registry wants credentials or is not there.
 pub fn registry_error(error: impl Into<anyhow::Error>) -> CommandError {
     let error = CommandError::from(error);
-    let cause = error.source.chain().find_map(|cause| cause.downcast_ref::<RegistryError>());
-    let hint = match cause {
+    let hint = match error.source.chain().find_map(registry_cause) {
         Some(RegistryError::Unauthorized { registry, had_credentials: false, .. }) => {
             Some(format!("onetag login {registry}"))
         }
@@ -167,4 +170,24 @@ pub fn registry_error(error: impl Into<anyhow::Error>) -> CommandError {
         _ => None,
     };
     hint.into_iter().fold(error, CommandError::with_hint)
+}
+
+/// What the registry client said, also where the engine's errors show it as their own.
+fn registry_cause<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a RegistryError> {
+    let content = match cause.downcast_ref::<PullError>() {
+        Some(PullError::Content(content)) => Some(content),
+        _ => None,
+    };
+    let content = content.or_else(|| match cause.downcast_ref::<PushError>() {
+        Some(PushError::Content(content)) => Some(content),
+        _ => None,
+    });
+    let content = content.or_else(|| match cause.downcast_ref::<IndexError>() {
+        Some(IndexError::Content(content)) => Some(content),
+        _ => None,
+    });
+    match content.or_else(|| cause.downcast_ref::<ContentError>()) {
+        Some(ContentError::Registry(error)) => Some(error),
+        _ => cause.downcast_ref::<RegistryError>(),
+    }
 }

@@ -10,6 +10,7 @@ use onetag_engine::index::{CreateEvent, CreateRequest, Created, SourceName, crea
 use onetag_oci::{Digest, Platform};
 use serde_json::json;
 
+use crate::commands::registry_error;
 use crate::context::{Context, parse_platform};
 use crate::error::{CommandError, CommandResult};
 use crate::interrupt;
@@ -63,7 +64,7 @@ impl CreateArguments {
         let mode = Mode::choose(Some(&self.progress))?;
         let request = self.request()?;
         let engine = context.engine()?;
-        let created = plan(engine, &request)?;
+        let created = plan(engine, &request).map_err(registry_error)?;
         if self.dry_run {
             let mut document = created.combined.bytes;
             document.push(b'\n');
@@ -79,7 +80,7 @@ impl CreateArguments {
         if cancel.is_cancelled() {
             return Err(CommandError::interrupted());
         }
-        result?;
+        result.map_err(registry_error)?;
         self.write_metadata(&created, &request.tags)
     }
 

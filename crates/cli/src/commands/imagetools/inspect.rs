@@ -10,6 +10,7 @@ use onetag_oci::{Descriptor, ManifestDocument};
 use serde_json::{Value as Json, json};
 
 use super::schemas::{DESCRIPTOR, IMAGE, INDEX};
+use crate::commands::registry_error;
 use crate::context::Context;
 use crate::error::CommandResult;
 use crate::output;
@@ -35,7 +36,7 @@ impl InspectArguments {
     pub fn run(&self, context: &Context) -> CommandResult {
         let location = Location::parse(&self.name)?;
         let engine = context.engine()?;
-        let found = Contents::new(engine).find(&location)?;
+        let found = Contents::new(engine).find(&location).map_err(registry_error)?;
         if self.raw {
             return Ok(output::write(found.document.bytes())?);
         }
@@ -46,7 +47,7 @@ impl InspectArguments {
         if template.is_only_field("Manifest") {
             return Ok(output::write(text(&location, &found))?);
         }
-        let images = load(engine, &location, &found)?;
+        let images = load(engine, &location, &found).map_err(registry_error)?;
         let value = input(engine.clone(), &self.name, &found, images);
         Ok(output::write(template.execute(&value, JsonStyle::Indented)?)?)
     }
