@@ -2,6 +2,7 @@
 
 mod arrows;
 mod bad_input;
+mod checks;
 mod clients;
 mod corpus;
 mod cross;

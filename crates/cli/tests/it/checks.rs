@@ -1,0 +1,71 @@
+//! `build --check` and `--call`, and what a build says of its Dockerfile.
+
+use onetag_testkit::Onetag;
+use onetag_testkit::user::User;
+
+use crate::support::BINARY;
+
+const QUESTIONABLE: &str = "\
+# result is what is built
+FROM scratch AS Result
+ARG VERSION=1
+ENV A b
+ADD https://example.com/tool-amd64 /
+";
+
+fn onetag(dockerfile: &str) -> Onetag {
+    let onetag = Onetag::new(BINARY, User::current());
+    onetag.file("context/Dockerfile", dockerfile);
+    onetag
+}
+
+#[test]
+fn checks_find_without_building() {
+    let onetag = onetag(QUESTIONABLE);
+    let found = onetag.line("build --check --platform linux/amd64,linux/s390x context").failure();
+    for finding in ["3 warnings", "StageNameCasing", "LegacyKeyValueFormat", "LiteralArchitecture", ">>> ENV A b"] {
+        assert!(found.text().contains(finding), "{finding} is missing\n{found}");
+    }
+    let json = onetag.line("build --call=check,format=json,ignorestatus=true context").success();
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON on standard output");
+    assert_eq!(json["warnings"][0]["ruleName"], "StageNameCasing");
+    assert_eq!(json["warnings"][0]["location"]["ranges"][0]["start"]["line"], 2);
+}
+
+#[test]
+fn targets_and_parameters_are_listed() {
+    let onetag = onetag(QUESTIONABLE);
+    let targets = onetag.line("build --call=targets context").success();
+    assert!(targets.text().contains("result (default) is what is built"), "{targets}");
+    let outline = onetag.line("build --call=outline context").success();
+    assert!(outline.text().contains("VERSION     1"), "{outline}");
+    onetag.line("build --call=nonsense context").failure().says("nonsense");
+}
+
+#[test]
+fn all_errors_of_a_dockerfile_are_shown_at_once() {
+    let onetag = onetag("FROM scratch\nRUNN x\nCOPY --form=a b c\n");
+    let failed = onetag.line("build --progress plain context").failure();
+    for text in
+        ["Dockerfile:2:1: unknown instruction: RUNN (did you mean RUN?)", "Dockerfile:3:6: unknown flag: --form"]
+    {
+        assert!(failed.stderr.contains(text), "{text} is missing\n{failed}");
+    }
+    assert!(
+        failed.stderr.contains("ERROR: failed to build: failed to solve: dockerfile parse error on line 2"),
+        "{failed}"
+    );
+}
+
+#[test]
+fn findings_are_warnings_of_a_build_or_its_end() {
+    let dockerfile = "FROM scratch AS B\nENV A=b\n";
+    let warned = onetag(dockerfile).line("build --progress plain context").success();
+    assert!(
+        warned.stderr.contains("#1 WARN: StageNameCasing: Stage name 'B' should be lowercase (line 1)"),
+        "{warned}"
+    );
+    assert!(warned.stderr.contains("1 warning found"), "{warned}");
+    let strict = onetag(&format!("# check=error=true\n{dockerfile}"));
+    strict.line("build --progress plain context").failure().says("lint violation found for rules: StageNameCasing");
+}
