@@ -160,6 +160,26 @@ mod tests {
     }
 
     #[test]
+    fn switches_that_are_on_by_default_stay_on() {
+        let tolerant = || with_refused_commands(with_go_booleans(definition()));
+        let flag = |line: &str, name: &str| {
+            let matches = tolerant().try_get_matches_from(words(line)).unwrap();
+            let mut inner = &matches;
+            while let Some((_, below)) = inner.subcommand() {
+                inner = below;
+            }
+            *inner.get_one::<bool>(name).unwrap()
+        };
+        assert!(flag("onetag run image", "sig_proxy"));
+        assert!(!flag("onetag run --sig-proxy=false image", "sig_proxy"));
+        assert!(!flag("onetag run image", "rm"));
+        assert!(flag("onetag run --rm=true image", "rm"));
+        assert!(flag("onetag imagetools create -t x y", "prefer_index"));
+        assert!(!flag("onetag buildx imagetools create --prefer-index=false -t x y", "prefer_index"));
+        assert!(flag("onetag history x", "human"));
+    }
+
+    #[test]
     fn voices_and_statuses_follow_the_command() {
         assert_eq!(voice(&words("onetag buildx ls")), Voice::Buildx);
         assert_eq!(voice(&words("onetag image build .")), Voice::Buildx);

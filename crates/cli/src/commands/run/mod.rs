@@ -102,7 +102,7 @@ pub struct RunArguments {
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<String>,
     /// Proxy received signals to the process
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", value_parser = go_bool)]
+    #[arg(long, action = clap::ArgAction::Set, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", value_parser = go_bool)]
     sig_proxy: bool,
     /// Mount a tmpfs directory
     #[arg(long, value_name = "PATH[:OPTIONS]")]
