@@ -33,7 +33,7 @@ pub struct HistoryArguments {
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// Print sizes and dates in human readable format
-    #[arg(long, short = 'H', value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set, value_parser = crate::arguments::go_bool)]
+    #[arg(long, short = 'H', action = clap::ArgAction::Set, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set, value_parser = crate::arguments::go_bool)]
     human: bool,
     /// Don't truncate output
     #[arg(long)]

@@ -42,7 +42,7 @@ pub struct CreateArguments {
     #[arg(long, short, value_name = "PLATFORM", value_delimiter = ',')]
     platform: Vec<String>,
     /// When only a single source is specified, prefer outputting an image index or manifest list instead of performing a carbon copy
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set, value_parser = crate::arguments::go_bool)]
+    #[arg(long, action = clap::ArgAction::Set, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set, value_parser = crate::arguments::go_bool)]
     prefer_index: bool,
     /// Set type of progress output (auto, none, plain, rawjson, tty)
     #[arg(long, value_name = "MODE", default_value = "auto")]
