@@ -3,13 +3,16 @@
 #   make release    one static binary, target/onetag
 #   make demo       a five-platform image built, pushed, pulled and run, from nothing
 #   make test       everything that is tested; ONETAG_REQUIRE=all makes each skip a failure
+#   make soak       the long versions of the tests that come in a short one too
+#   make bench      times beside other programs that are installed, as ratios
+#   make fuzz       every fuzz target for FUZZ_SECONDS (nightly and cargo-fuzz)
 
 CARGO ?= cargo
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 BINARY := $(TARGET_DIR)/onetag
 
-.PHONY: all release demo test fixtures check clean
+.PHONY: all release demo test soak bench fuzz fixtures check clean
 
 all:
 	$(CARGO) build --locked -p onetag-cli
@@ -35,6 +38,19 @@ check:
 # What is held of the release binary is tested where every test is required, and wherever it has been built.
 test: fixtures check $(if $(filter all,$(ONETAG_REQUIRE)),release)
 	ONETAG_RELEASE=$(abspath $(BINARY)) $(CARGO) test --locked --workspace --no-fail-fast
+
+soak: fixtures
+	ONETAG_SOAK=200 ONETAG_TEST_EXHAUSTIVE=1 ONETAG_STORE_TEST_SECONDS=60 \
+		$(CARGO) test --locked -p onetag-sandbox -p onetag-store --no-fail-fast
+
+bench: release fixtures
+	ONETAG=$(abspath $(BINARY)) scripts/bench
+
+FUZZ_SECONDS ?= 600
+fuzz:
+	cd fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
+		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 || exit 1; \
+	done
 
 clean:
 	$(CARGO) clean
