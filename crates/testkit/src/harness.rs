@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -21,32 +21,42 @@ const LIMIT: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct Staged {
     folder: TempDir,
+    binary: PathBuf,
 }
 
 impl Staged {
-    /// Stages once a test process.
+    /// Stages for as long as somebody uses it: tests that run at the same time share one copy, the last removes it.
     ///
     /// # Panics
     /// When the binary cannot be copied.
-    pub fn of(binary: &Path) -> &'static Staged {
-        static STAGED: OnceLock<Staged> = OnceLock::new();
-        STAGED.get_or_init(|| {
-            let folder = TempDir::with_prefix("onetag-bin-").expect("a temporary folder");
-            open_to_all(folder.path());
-            link_or_copy(binary, &folder.path().join("onetag"));
-            let emulators = folder.path().join("qemu");
-            fs::create_dir(&emulators).expect("a folder for emulators");
-            open_to_all(&emulators);
-            for entry in fixture::qemu().ok().and_then(|qemu| fs::read_dir(qemu).ok()).into_iter().flatten().flatten() {
-                link_or_copy(&entry.path(), &emulators.join(entry.file_name()));
-            }
-            Staged { folder }
-        })
+    pub fn of(binary: &Path) -> Arc<Staged> {
+        static STAGED: Mutex<Weak<Staged>> = Mutex::new(Weak::new());
+        let mut shared = STAGED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(staged) = shared.upgrade() {
+            return staged;
+        }
+        let staged = Arc::new(Staged::new(binary));
+        *shared = Arc::downgrade(&staged);
+        staged
+    }
+
+    fn new(binary: &Path) -> Staged {
+        let folder = TempDir::with_prefix("onetag-bin-").expect("a temporary folder");
+        open_to_all(folder.path());
+        let staged = folder.path().join("onetag");
+        link_or_copy(binary, &staged);
+        let emulators = folder.path().join("qemu");
+        fs::create_dir(&emulators).expect("a folder for emulators");
+        open_to_all(&emulators);
+        for entry in fixture::qemu().ok().and_then(|qemu| fs::read_dir(qemu).ok()).into_iter().flatten().flatten() {
+            link_or_copy(&entry.path(), &emulators.join(entry.file_name()));
+        }
+        Staged { folder, binary: staged }
     }
 
     /// The binary.
-    pub fn binary(&self) -> PathBuf {
-        self.folder.path().join("onetag")
+    pub fn binary(&self) -> &Path {
+        &self.binary
     }
 
     /// The folder of the emulators; empty without fixtures.
@@ -69,7 +79,7 @@ fn open_to_all(folder: &Path) {
 #[derive(Debug)]
 pub struct Onetag {
     folder: TempDir,
-    binary: PathBuf,
+    staged: Arc<Staged>,
     path: std::ffi::OsString,
     user: User,
 }
@@ -93,7 +103,7 @@ impl Onetag {
         let system = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
         let folders = std::iter::once(emulators).chain(system.map(PathBuf::from));
         let path = std::env::join_paths(folders).expect("no colons in folders");
-        Onetag { folder, binary: staged.binary(), path, user }
+        Onetag { folder, staged, path, user }
     }
 
     /// The same without the emulators of the fixtures, and without the host's on `PATH`.
@@ -116,7 +126,7 @@ impl Onetag {
 
     /// The staged binary.
     pub fn binary(&self) -> &Path {
-        &self.binary
+        self.staged.binary()
     }
 
     /// The user.
@@ -179,7 +189,7 @@ impl Onetag {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        let mut command = self.program(&self.binary);
+        let mut command = self.program(self.binary());
         command.args(arguments);
         command
     }
