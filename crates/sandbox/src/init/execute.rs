@@ -39,6 +39,10 @@ fn become_payload(
         take_terminal(terminal, &found)?;
     }
     identity::assume(plan, &found, control)?;
+    if !plan.init {
+        // Changing ids and capabilities has cleared it. Whatever ends the watching process ends the payload too.
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    }
     let cwd = if plan.cwd.is_empty() { "/" } else { &plan.cwd };
     rustix::process::chdir(cwd)
         .map_err(|errno| Failure::setup(&format!("change to the working directory {cwd}"), &errno.into()))?;

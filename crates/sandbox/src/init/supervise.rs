@@ -65,6 +65,12 @@ pub(super) fn from_outside(
     let failed = |error: &std::io::Error| Failure::setup("make namespaces", error);
     sys::unshare(CloneFlags::PID).map_err(|error| failed(&error))?;
     let (reader, writer) = pipe()?;
+    // The payload lives in a pid namespace that does not end with this process, so nothing but this process may end it: from
+    // before the fork on, the control socket tells whether the starter lives.
+    let _ = rustix::process::set_parent_process_death_signal(None);
+    if control::is_closed(control.as_fd()) {
+        sys::exit_now(125);
+    }
     let payload = match sys::fork().map_err(|error| Failure::setup("fork", &error))? {
         Forked::Child => {
             drop(reader);
@@ -83,7 +89,6 @@ pub(super) fn from_outside(
     control::send(control.as_fd(), &Report::Started);
     let signals = signals()?;
     forget_standard_streams();
-    let _ = rustix::process::set_parent_process_death_signal(None);
     let status = watch(control.as_fd(), &signals, payload, false);
     report(control.as_fd(), status, groups);
     sys::exit_now(0)
