@@ -185,7 +185,7 @@ fn warned(warnings: &[String]) {
         1 => "1 warning".to_owned(),
         count => format!("{count} warnings"),
     };
-    output::note(format!("\n {count} found (build --check shows where):"));
+    output::note(format!("\n {count} found:"));
     for warning in warnings {
         output::note(format!(" - {warning}"));
     }
