@@ -38,11 +38,12 @@ pub(super) fn as_pid_one(
     drop(prepared.terminal);
     let (result, stubs) = (await_start(reader), prepared.stubs);
     let outcome = result.and_then(|()| {
+        // From here the control socket tells whether the starter lives, whichever of its threads started us; that thread may
+        // end as soon as it hears of the start.
+        let _ = rustix::process::set_parent_process_death_signal(None);
         control::send(control.as_fd(), &Report::Started);
         let signals = signals()?;
         forget_standard_streams();
-        // From here the control socket tells whether the starter lives, whichever of its threads started us.
-        let _ = rustix::process::set_parent_process_death_signal(None);
         Ok(watch(control.as_fd(), &signals, payload, true))
     });
     let status = outcome?;
