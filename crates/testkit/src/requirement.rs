@@ -22,7 +22,7 @@ pub fn skip(cause: &str) {
 /// Returns from the running test, saying why, unless a condition holds; or unless an `Option` or `Result` has a value,
 /// which the macro then gives.
 ///
-/// ```ignore
+/// ```text
 /// require!(user.is_root(), "only root may mount");
 /// let skopeo = require!(some program("skopeo"), "skopeo is not installed");
 /// ```
