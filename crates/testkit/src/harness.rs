@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::folder;
 use crate::process::{Finished, Running};
 use crate::user::User;
-use crate::{fixture, folder};
 
 /// The longest that one command may take in a test.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// The binary and the emulators in a folder that every user may read; the repository may lie where only root can.
+/// The binary and the fixtures in a folder that every user may read; the repository may lie where only root can.
 #[derive(Debug)]
 pub struct Staged {
     folder: TempDir,
@@ -45,11 +45,17 @@ impl Staged {
         open_to_all(folder.path());
         let staged = folder.path().join("onetag");
         link_or_copy(binary, &staged);
-        let emulators = folder.path().join("qemu");
-        fs::create_dir(&emulators).expect("a folder for emulators");
-        open_to_all(&emulators);
-        for entry in fixture::qemu().ok().and_then(|qemu| fs::read_dir(qemu).ok()).into_iter().flatten().flatten() {
-            link_or_copy(&entry.path(), &emulators.join(entry.file_name()));
+        let fixtures = folder.path().join("fixtures");
+        for name in ["", "qemu", "qemu/bin", "rootfs"] {
+            let copy = fixtures.join(name);
+            fs::create_dir(&copy).expect("a folder for fixtures");
+            open_to_all(&copy);
+            let Ok(original) = folder::fixtures() else { continue };
+            for entry in fs::read_dir(original.join(name)).into_iter().flatten().flatten() {
+                if entry.path().is_file() {
+                    link_or_copy(&entry.path(), &copy.join(entry.file_name()));
+                }
+            }
         }
         Staged { folder, binary: staged }
     }
@@ -59,9 +65,14 @@ impl Staged {
         &self.binary
     }
 
+    /// The folder of the fixtures; empty where there are none.
+    pub fn fixtures(&self) -> PathBuf {
+        self.folder.path().join("fixtures")
+    }
+
     /// The folder of the emulators; empty without fixtures.
     pub fn emulators(&self) -> PathBuf {
-        self.folder.path().join("qemu")
+        self.fixtures().join("qemu/bin")
     }
 }
 

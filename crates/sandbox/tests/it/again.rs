@@ -3,17 +3,18 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use onetag_testkit::require;
 use onetag_testkit::user::User;
+use onetag_testkit::{Staged, require};
 
 use crate::support::{MODE, mode};
 
 /// Runs this program's other tests again, in a user namespace that it enters before it has threads.
 fn run_again(mode: &str, prepare: impl FnOnce(&mut Command)) {
-    let program = std::env::current_exe().expect("this program has a path");
-    let mut command = Command::new(program);
-    command.args(["--skip", "again::", "--test-threads", "2"]);
+    let staged = Staged::of(&std::env::current_exe().expect("this program has a path"));
+    let mut command = Command::new(staged.binary());
+    command.args(["--skip", "again::", "--test-threads", "2"]).current_dir("/");
     command.env("ONETAG_TEST_USER_NAMESPACE", "1").env(MODE, mode).env_remove("HOME");
+    command.env("ONETAG_FIXTURES", staged.fixtures());
     prepare(&mut command);
     let output = command.output().expect("it starts");
     assert!(
