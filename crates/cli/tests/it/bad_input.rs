@@ -209,6 +209,8 @@ fn interrupted_transfers_leave_nothing() {
     let world = World::any();
     let (native, _) = native_and_foreign();
     require!(ok world.push_base(&[native]));
+    // What the store has would not be transferred.
+    world.onetag.ok("prune --all --force");
     let faulty = FaultyRegistry::start(world.registry.address());
     let slow = Fault::Delay(Duration::from_secs(30));
     let requested = |method: &'static str, path: &'static str| {
