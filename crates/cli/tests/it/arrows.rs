@@ -134,7 +134,7 @@ fn foreign_dependencies_are_permitted_ones() {
             wrong.push(format!("{name} is banned"));
         }
         if own_name(&name).is_none() && !origin.is_empty() {
-            wrong.push(format!("{name} comes from {origin}, not from crates.io"));
+            wrong.push(format!("{name} comes from {origin}, not from the default registry"));
         }
         if !is_permitted(&licence) {
             wrong.push(format!("{name} has the licence {licence:?}"));

@@ -36,18 +36,19 @@ pub fn extract(world: &World, architecture: &str, packages: &[&str]) -> Result<P
         command.arg(format!("--dpkgopt=path-exclude={excluded}"));
     }
     command.args(packages.iter().map(|package| format!("--include={package}")));
-    command.arg(RELEASE).arg(&output).arg(source_line()).env("LC_ALL", "C").stdin(Stdio::null());
+    command.arg(RELEASE).arg(&output).arg(source_line()?).env("LC_ALL", "C").stdin(Stdio::null());
     Running::start(&mut command).finish(Duration::from_secs(300)).success();
     world.onetag.user().own(&output);
     Ok(output)
 }
 
-/// The host's own source for the release, else Debian's usual mirror.
-fn source_line() -> String {
+/// The host's own source for the release.
+fn source_line() -> Result<String, String> {
     let entry = Command::new(repository().join("scripts/apt-sources")).arg(RELEASE).output().expect("a script of ours");
     let entry = String::from_utf8_lossy(&entry.stdout).into_owned();
-    let uri = entry.split('\t').next().filter(|uri| !uri.is_empty()).unwrap_or("http://deb.debian.org/debian");
-    format!("deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {uri} {RELEASE} main")
+    let uri = entry.split('\t').next().map(str::trim).filter(|uri| !uri.is_empty());
+    let uri = uri.ok_or_else(|| format!("this host's apt has no source of {RELEASE}"))?;
+    Ok(format!("deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {uri} {RELEASE} main"))
 }
 
 #[test]
