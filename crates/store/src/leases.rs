@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -184,12 +184,16 @@ pub(crate) fn living(store: &Store) -> Result<Living> {
     let mut living = Living::default();
     for entry in std::fs::read_dir(&folder).at("list", &folder)? {
         let path = entry.at("list", &folder)?.path();
-        let Ok(file) = File::open(&path) else { continue };
+        let Ok(mut file) = File::open(&path) else { continue };
         if lock_file(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            std::fs::remove_file(&path).at("remove", &path)?;
-            continue;
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).at("remove", &path),
+                _ => continue,
+            }
         }
-        let text = std::fs::read_to_string(&path).at("read", &path)?;
+        // Its owner may end and remove it at any moment, so it is read through what is open.
+        let mut text = String::new();
+        file.read_to_string(&mut text).at("read", &path)?;
         living.held.extend(text.lines().filter_map(|line| line.parse().ok()));
         living.names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
     }
