@@ -59,6 +59,7 @@ fn a_cross_compiler_runs_natively_for_both_targets() {
     let vertices: std::collections::BTreeSet<&str> = lines.iter().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(vertices.len(), 1, "{built}");
     let steps: Vec<&str> = built.stderr.lines().filter(|line| line.contains("] RUN case")).collect();
+    assert!(!steps.is_empty(), "{built}");
     assert!(steps.iter().all(|line| line.contains(&format!("[{native}"))), "{built}");
     for platform in [native, foreign] {
         let said = world.onetag.ok(&format!("run --rm --platform {platform} {app}"));
