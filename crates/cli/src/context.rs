@@ -7,6 +7,7 @@ use clap::Args;
 use onetag_engine::{Engine, EngineOptions};
 use onetag_oci::Platform;
 use onetag_registry::client::ProxyOptions;
+use onetag_sandbox::EmulatorChoice;
 
 use crate::error::{CommandError, CommandResult};
 
@@ -19,6 +20,9 @@ pub struct Global {
     /// Enable debug output
     #[arg(long, short = 'D', global = true, hide = true)]
     pub debug: bool,
+    /// Which emulators may be used (auto, host, private, none)
+    #[arg(long, global = true, value_name = "CHOICE", hide = true, value_parser = emulator)]
+    pub emulator: Option<EmulatorChoice>,
 }
 
 /// The surroundings of a command.
@@ -40,7 +44,7 @@ impl Context {
         if let Some(engine) = self.engine.get() {
             return Ok(engine);
         }
-        let engine = Engine::open(options()?);
+        let engine = Engine::open(EngineOptions { emulator: self.emulator()?, ..options()? });
         Ok(self.engine.get_or_init(|| engine))
     }
 
@@ -55,6 +59,17 @@ impl Context {
         Ok(())
     }
 
+    /// The emulators that `--emulator` or ONETAG_EMULATOR allows.
+    fn emulator(&self) -> CommandResult<EmulatorChoice> {
+        match (self.global.emulator, variable("ONETAG_EMULATOR")) {
+            (Some(choice), _) => Ok(choice),
+            (None, Some(text)) => {
+                emulator(&text).map_err(|error| CommandError::new(error).context("invalid ONETAG_EMULATOR"))
+            }
+            (None, None) => Ok(EmulatorChoice::default()),
+        }
+    }
+
     /// The builder that `--builder` or BUILDX_BUILDER names.
     pub fn builder_name(&self) -> Option<String> {
         self.global.builder.clone().or_else(|| variable("BUILDX_BUILDER"))
@@ -67,6 +82,10 @@ impl Context {
             Some(text) => parse_platform(&text).map(Some),
         }
     }
+}
+
+fn emulator(text: &str) -> Result<EmulatorChoice, String> {
+    text.parse().map_err(|error: onetag_sandbox::Error| error.to_string())
 }
 
 /// A platform as users write it.

@@ -85,6 +85,8 @@ impl Engine {
             let mut sandbox = SandboxOptions::default();
             sandbox.interpreter_folders.clone_from(&options.emulator_folders);
             sandbox.search_path.clone_from(&options.search_path);
+            sandbox.kept_folders = vec![crate::emulators::folder(&options.root)];
+            sandbox.emulator = options.emulator;
             Sandbox::new(sandbox)
         })
     }

@@ -12,6 +12,7 @@ mod cache;
 mod catalog;
 pub mod content;
 mod context;
+pub mod emulators;
 mod engine;
 pub mod export;
 pub mod flags;

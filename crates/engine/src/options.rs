@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use onetag_registry::client::{Hosts, ProxyOptions};
+use onetag_sandbox::EmulatorChoice;
 
 /// Everything the engine needs to know about its surroundings. The caller reads the environment; the engine does not.
 #[derive(Clone, Default)]
@@ -16,6 +17,8 @@ pub struct EngineOptions {
     pub auth_files: Vec<PathBuf>,
     /// Folders searched for QEMU user emulators before `search_path`.
     pub emulator_folders: Vec<PathBuf>,
+    /// Which emulators may be used.
+    pub emulator: EmulatorChoice,
     /// The folders of `$PATH`: emulators, credential helpers and network helpers are looked up here.
     pub search_path: Vec<PathBuf>,
     /// The environment of credential helpers.

@@ -28,10 +28,12 @@ use crate::users::UserError;
 /// What a [`Sandbox`] is opened with.
 #[derive(Clone, Debug, Default)]
 pub struct SandboxOptions {
-    /// Folders that are searched for emulators before the search path: the configured one, then the store's.
+    /// Folders that are searched for emulators before the search path: the configured one.
     pub interpreter_folders: Vec<PathBuf>,
     /// The folders of PATH.
     pub search_path: Vec<PathBuf>,
+    /// Folders that are searched for emulators last: what was kept for hosts that have none.
+    pub kept_folders: Vec<PathBuf>,
     /// Which emulators may be used.
     pub emulator: EmulatorChoice,
 }

@@ -7,6 +7,7 @@ mod clients;
 mod corpus;
 mod cross;
 mod debian;
+mod emulators;
 mod release;
 mod source_rules;
 mod support;

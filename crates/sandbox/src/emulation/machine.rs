@@ -170,7 +170,7 @@ impl Machine {
         if self.is_hosts_own() {
             return "this processor lacks instructions of that level; choose a lower one with --platform".to_owned();
         }
-        "install QEMU's user emulators (sudo apt-get install qemu-user-static, or: onetag binfmt install)".to_owned()
+        "install QEMU's user emulators (sudo apt-get install qemu-user-static, or: onetag binfmt install --from tonistiigi/binfmt)".to_owned()
     }
 
     /// What binfmt_misc compares the start of a file with, and which bits of it.

@@ -16,6 +16,7 @@ use onetag_oci::Platform;
 use crate::elf;
 use crate::error::{Error, Result};
 use crate::process::SandboxOptions;
+pub use interpreters::emulated_platforms;
 use machine::Machine;
 pub use registration::{BinfmtRow, Registered};
 use table::PrivateTable;
@@ -247,10 +248,20 @@ impl Emulation {
                 }
                 None => {}
             }
-        } else if choice == EmulatorChoice::None {
-            "emulation is switched off".clone_into(&mut cause);
         }
-        How::Unsupported { cause, hint: machine.hint() }
+        let hint = match choice {
+            _ if machine.is_hosts_own() => machine.hint(),
+            EmulatorChoice::Auto | EmulatorChoice::Private => machine.hint(),
+            EmulatorChoice::Host => {
+                "the host has none registered".clone_into(&mut cause);
+                "sudo onetag binfmt install, or leave --emulator host out".to_owned()
+            }
+            EmulatorChoice::None => {
+                "emulation is switched off".clone_into(&mut cause);
+                "leave --emulator none (or ONETAG_EMULATOR) out".to_owned()
+            }
+        };
+        How::Unsupported { cause, hint }
     }
 }
 
