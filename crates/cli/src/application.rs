@@ -31,6 +31,7 @@ Images here
 Indexes in registries
   imagetools   Inspect indexes, make them of several images
   copy         Copy images among registries, layouts and the store
+  pin          Write index digests behind the tags of Dockerfiles and YAML
 This host
   doctor       What this host can run, how, and what is missing
   binfmt       Emulators, and registering them for the whole host

@@ -12,6 +12,7 @@ mod file;
 pub mod flags;
 pub mod git;
 pub mod ignore;
+pub mod images;
 pub mod instruction;
 pub mod lint;
 pub mod lower;

@@ -4,6 +4,7 @@
 //! asked for once a build.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use onetag_dockerfile::resolver::ResolveMode;
@@ -14,6 +15,7 @@ use onetag_oci::{
 use onetag_solver::Cancellation;
 
 use crate::Engine;
+use crate::build::UsedLock;
 use crate::content::{Contents, Location, Transfer};
 use crate::snapshot::{ImageLayer, Layer, Snapshot};
 
@@ -73,6 +75,27 @@ pub enum CatalogError {
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
+    /// The lock file has a digest that cannot be had.
+    #[error("{lock} has {digest} for {reference}")]
+    Locked {
+        /// The image.
+        reference: String,
+        /// Its digest.
+        digest: Digest,
+        /// The lock file.
+        lock: String,
+        /// Why not.
+        #[source]
+        source: Box<CatalogError>,
+    },
+    /// The lock file that was asked for does not have the image.
+    #[error("{reference} is not in {lock}")]
+    NotLocked {
+        /// The image.
+        reference: String,
+        /// The lock file.
+        lock: String,
+    },
     /// A manifest whose config tells of other layers.
     #[error("{reference}: {layers} layers in the manifest, {diff_ids} diff IDs in the config")]
     LayerCount {
@@ -83,6 +106,17 @@ pub enum CatalogError {
         /// Diff ids of the config.
         diff_ids: usize,
     },
+}
+
+impl CatalogError {
+    /// What to type to mend it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Locked { lock, .. } => Some(format!("onetag pin --update --lock {lock}")),
+            Self::NotLocked { lock, .. } => Some(format!("onetag pin --lock {lock}")),
+            _ => None,
+        }
+    }
 }
 
 fn list(platforms: &[String]) -> String {
@@ -133,6 +167,7 @@ type Memo<K, V> = Mutex<HashMap<K, Arc<OnceLock<Result<V, CatalogError>>>>>;
 /// Finds images for one build; equal questions are asked once.
 pub(crate) struct Catalog {
     engine: Engine,
+    lock: Option<UsedLock>,
     imports: Memo<String, Digest>,
     tops: Memo<(String, bool), Arc<ManifestDocument>>,
     images: Memo<(Digest, String), Arc<FoundImage>>,
@@ -150,7 +185,19 @@ fn once<K: std::hash::Hash + Eq, V: Clone>(
 impl Catalog {
     /// A catalogue over the engine's store and registries.
     pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine, imports: Mutex::default(), tops: Mutex::default(), images: Mutex::default() }
+        Self { engine, lock: None, imports: Mutex::default(), tops: Mutex::default(), images: Mutex::default() }
+    }
+
+    /// Tags stand for what the lock file says.
+    pub(crate) fn with_lock(mut self, lock: Option<UsedLock>) -> Self {
+        self.lock = lock;
+        self
+    }
+
+    /// The lock file, where there is one and it does not say what a reference stands for.
+    pub(crate) fn lock_without(&self, reference: &Reference) -> Option<&Path> {
+        let lock = self.lock.as_ref().filter(|_| reference.digest().is_none())?;
+        lock.lock.get(reference).is_none().then_some(lock.path.as_path())
     }
 
     /// Brings an image of an OCI layout (`oci-layout://PATH[:NAME][@DIGEST]`) into the store, where it is then found by
@@ -200,6 +247,20 @@ impl Catalog {
     fn top(&self, reference: &Reference, pull: bool) -> Result<Arc<ManifestDocument>, CatalogError> {
         if let Some(digest) = reference.digest() {
             return self.document(reference, digest, None).map(Arc::new);
+        }
+        if let Some(used) = &self.lock {
+            let (name, lock) = (reference.to_string(), used.path.display().to_string());
+            match used.lock.get(reference) {
+                Some(image) => {
+                    let digest = image.digest.clone();
+                    let document = self.document(reference, &digest, None).map(Arc::new);
+                    return document.map_err(|source| {
+                        CatalogError::Locked { reference: name, digest, lock, source: Box::new(source) }
+                    });
+                }
+                None if used.is_strict => return Err(CatalogError::NotLocked { reference: name, lock }),
+                None => {}
+            }
         }
         let store = self.engine.store()?;
         let local = if pull { None } else { store.reference(&reference.to_string())? };

@@ -22,6 +22,7 @@ pub mod index;
 mod layers;
 mod op;
 mod options;
+pub mod pin;
 pub mod platforms;
 pub mod progress;
 pub mod pull;

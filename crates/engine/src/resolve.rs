@@ -1,6 +1,6 @@
 //! What lowering asks the outside, answered from the context, the local store and registries.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -23,6 +23,8 @@ pub(crate) struct BuildResolver<'a> {
     allow_platform_mismatch: bool,
     ignore: OnceLock<Result<Option<IgnoreFile>, Arc<std::io::Error>>>,
     images: Mutex<HashMap<String, Arc<OnceLock<Found>>>>,
+    /// What was told not to be in the lock file.
+    unlocked: Mutex<BTreeSet<String>>,
 }
 
 /// Why the outside had no answer.
@@ -47,6 +49,7 @@ impl<'a> BuildResolver<'a> {
             allow_platform_mismatch: false,
             ignore: OnceLock::new(),
             images: Mutex::default(),
+            unlocked: Mutex::default(),
         }
     }
 
@@ -90,6 +93,7 @@ impl<'a> BuildResolver<'a> {
         options: &ResolveOptions,
     ) -> Result<Arc<FoundImage>, CatalogError> {
         let image = self.catalog.find(reference, platform, options.mode)?;
+        self.warn_unlocked(reference, &image);
         match &image.mismatch {
             Some(actual) if !self.allow_platform_mismatch && !options.files_only => Err(CatalogError::NoMatch {
                 reference: reference.to_string(),
@@ -105,6 +109,16 @@ impl<'a> BuildResolver<'a> {
                 Ok(image)
             }
             None => Ok(image),
+        }
+    }
+
+    /// Tells once that the lock file has nothing for an image.
+    fn warn_unlocked(&self, reference: &Reference, image: &FoundImage) {
+        let Some(lock) = self.catalog.lock_without(reference) else { return };
+        if self.unlocked.lock().unwrap_or_else(PoisonError::into_inner).insert(reference.to_string()) {
+            let lock = lock.display();
+            let message = format!("{reference} is not in {lock}: used what its tag is now; onetag pin --lock {lock} adds it");
+            (self.sink)(Event::Warning { vertex: image.digest.clone(), message });
         }
     }
 

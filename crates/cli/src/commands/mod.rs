@@ -16,6 +16,7 @@ mod imagetools;
 mod import;
 mod inspect;
 mod login;
+mod pin;
 mod prune;
 mod pull;
 mod push;
@@ -76,6 +77,8 @@ pub enum Command {
     Import(import::ImportArguments),
     /// Copy an image, all its platforms, among registries, layouts and the store
     Copy(copy::CopyArguments),
+    /// Write index digests behind the tags of Dockerfiles, compose files and Kubernetes YAML
+    Pin(Box<pin::PinArguments>),
     /// Create and run a new container from an image
     Run(Box<run::RunArguments>),
     /// Containers: `container run`
@@ -142,6 +145,7 @@ impl Command {
             Self::Load(arguments) => arguments.run(context),
             Self::Import(arguments) => arguments.run(context),
             Self::Copy(arguments) => arguments.run(context),
+            Self::Pin(arguments) => arguments.run(context),
             Self::Run(arguments) | Self::Container(ContainerCommand::Run(arguments)) => arguments.run(context),
             Self::Registry(command) => command.run(context),
             Self::Login(arguments) => arguments.run(context),
@@ -186,6 +190,7 @@ fn registry_cause<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'
         Some(IndexError::Content(content)) => Some(content),
         _ => None,
     });
+    let content = content.or_else(|| cause.downcast_ref::<std::sync::Arc<ContentError>>().map(AsRef::as_ref));
     match content.or_else(|| cause.downcast_ref::<ContentError>()) {
         Some(ContentError::Registry(error)) => Some(error),
         _ => cause.downcast_ref::<RegistryError>(),

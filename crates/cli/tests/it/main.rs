@@ -8,6 +8,8 @@ mod corpus;
 mod cross;
 mod debian;
 mod emulators;
+mod lesson;
+mod pin;
 mod release;
 mod source_rules;
 mod support;

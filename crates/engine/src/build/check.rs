@@ -12,7 +12,7 @@ use onetag_dockerfile::resolver::{ResolveMode, ResolveOptions, Resolver};
 use onetag_oci::{ImageConfig, ManifestDocument, Platform, Reference};
 
 use super::definition::{Definition, Text};
-use super::{BuildContext, BuildError, BuildRequest};
+use super::{BuildContext, BuildError, BuildRequest, UsedLock};
 use crate::Engine;
 use crate::catalog::Catalog;
 use crate::progress::Sink;
@@ -105,7 +105,8 @@ impl Engine {
             BuildContext::Local(folder) => Some(folder.clone()),
             _ => None,
         };
-        let catalog = Arc::new(Catalog::new(self.clone()));
+        let lock = UsedLock::load(request, text.path.as_deref())?;
+        let catalog = Arc::new(Catalog::new(self.clone()).with_lock(lock));
         let resolver = BuildResolver::new(&catalog, sink)
             .with_files(folder, text.path.clone())
             .with_contexts(request.build_contexts.clone());

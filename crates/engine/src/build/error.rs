@@ -6,8 +6,10 @@ use std::sync::Arc;
 use onetag_dockerfile::diagnostic::Diagnostic;
 use onetag_oci::Digest;
 
+use crate::catalog::CatalogError;
 use crate::context::ContextError;
 use crate::export::ExportError;
+use crate::pin::LockError;
 
 /// Why a build failed. The causes together read as BuildKit's message does.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +77,9 @@ pub enum BuildError {
     /// The local store failed.
     #[error("failed to solve")]
     Store(#[from] onetag_store::Error),
+    /// The lock file cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The build was cancelled.
     #[error("failed to solve: Canceled: context canceled")]
     Cancelled,
@@ -101,9 +106,20 @@ impl BuildError {
     }
 
     /// What to type to mend it.
-    pub fn hint(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Step { hint, .. } => hint.as_deref(),
+            Self::Step { hint, .. } => hint.clone(),
+            Self::Dockerfile { source, .. } => {
+                let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(source.as_ref());
+                while let Some(error) = cause {
+                    // Its causes begin below the resolver's own error.
+                    if let Some(error) = error.downcast_ref::<onetag_dockerfile::ResolveError>() {
+                        return error.get_ref().downcast_ref::<CatalogError>().and_then(CatalogError::hint);
+                    }
+                    cause = error.source();
+                }
+                None
+            }
             _ => None,
         }
     }

@@ -3,6 +3,7 @@
 mod check;
 mod definition;
 mod error;
+mod lock;
 mod outcome;
 mod request;
 mod solve;
@@ -15,6 +16,7 @@ use onetag_solver::Cancellation;
 
 pub use check::CheckOutcome;
 pub use error::BuildError;
+pub use lock::LockChoice;
 pub use outcome::{BuildOutcome, PlatformOutcome};
 pub use request::{BuildContext, BuildRequest, DockerfileSource};
 
@@ -29,6 +31,7 @@ use crate::layers::Layers;
 use crate::progress::{Activity, Event, Sink};
 use crate::resolve::BuildResolver;
 use definition::Definition;
+pub(crate) use lock::UsedLock;
 
 /// The name of the main context's source.
 const CONTEXT: &str = "context";
@@ -50,7 +53,13 @@ impl Engine {
             return Err(ContextError::NotFound { path: path.clone() }.into());
         }
         let definition = Definition::load(request, sink)?;
-        let catalog = Arc::new(Catalog::new(self.clone()));
+        let lock = UsedLock::load(request, definition.path.as_deref())?;
+        if let Some(lock) = lock.as_ref().filter(|_| request.pull) {
+            let path = lock.path.display();
+            let message = format!("--pull does not move what {path} holds; onetag pin --update --lock {path} does");
+            sink(Event::Warning { vertex: definition.vertex(), message });
+        }
+        let catalog = Arc::new(Catalog::new(self.clone()).with_lock(lock));
         let lowered = self.lower_all(request, &definition, &catalog, sink)?;
         let layers = Arc::new(Layers::new(self.clone()));
         let snapshots = self.solve(request, &definition, &lowered, &catalog, &layers, cancellation, sink)?;

@@ -7,6 +7,7 @@ use onetag_dockerfile::NoCache;
 use onetag_llb::{HostIp, NetworkMode, Ulimit};
 use onetag_oci::{Platform, Reference};
 
+use super::LockChoice;
 use crate::export::ExportOptions;
 use crate::op::Entitlements;
 
@@ -77,6 +78,8 @@ pub struct BuildRequest {
     pub annotations: Vec<String>,
     /// Take a base that is a bare manifest of another platform.
     pub allow_platform_mismatch: bool,
+    /// The lock file that says what tags stand for.
+    pub lock: LockChoice,
     /// Finish the other platforms when one fails.
     pub keep_going: bool,
 }
@@ -107,6 +110,7 @@ impl BuildRequest {
             outputs: Vec::new(),
             annotations: Vec::new(),
             allow_platform_mismatch: false,
+            lock: LockChoice::Beside,
             keep_going: false,
         }
     }

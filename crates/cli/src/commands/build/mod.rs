@@ -66,6 +66,9 @@ pub struct BuildArguments {
     /// Put the image, all its platforms, into the local store
     #[arg(long)]
     load: bool,
+    /// Take the digests of this lock file, which has to have all images (default: onetag.lock beside the Dockerfile)
+    #[arg(long, value_name = "FILE", conflicts_with = "no_lock")]
+    lock: Option<PathBuf>,
     /// Write build result metadata to a file
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
@@ -75,6 +78,9 @@ pub struct BuildArguments {
     /// Do not use cache when building the image
     #[arg(long)]
     no_cache: bool,
+    /// Use no lock file
+    #[arg(long)]
+    no_lock: bool,
     /// Do not cache specified stages
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
@@ -201,7 +207,7 @@ fn explain(error: BuildError) -> CommandError {
     let excerpt = error
         .excerpt()
         .map(|excerpt| if excerpt.ends_with('\n') { excerpt.to_owned() } else { format!("{excerpt}\n") });
-    let hint = error.hint().map(|hint| hint.to_owned());
+    let hint = error.hint();
     let mut error = super::registry_error(error).context("failed to build");
     error.excerpt = excerpt;
     hint.into_iter().fold(error, CommandError::with_hint)

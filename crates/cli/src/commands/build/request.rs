@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use onetag_dockerfile::NoCache;
 use onetag_engine::Entitlements;
-use onetag_engine::build::{BuildContext, BuildRequest, DockerfileSource};
+use onetag_engine::build::{BuildContext, BuildRequest, DockerfileSource, LockChoice};
 use onetag_engine::export::{ExportOptions, SharedWriter, Target};
 use onetag_engine::flags;
 use onetag_llb::{HostIp, NetworkMode, Ulimit};
@@ -64,6 +64,11 @@ impl BuildArguments {
         };
         request.outputs = self.outputs()?;
         request.annotations.clone_from(&self.annotation);
+        request.lock = match (&self.lock, self.no_lock) {
+            (Some(path), _) => LockChoice::File(path.clone()),
+            (None, true) => LockChoice::Ignored,
+            (None, false) => LockChoice::Beside,
+        };
         request.allow_platform_mismatch = self.allow_platform_mismatch;
         Ok(request)
     }
