@@ -254,8 +254,11 @@ impl Catalog {
                 Some(image) => {
                     let digest = image.digest.clone();
                     let document = self.document(reference, &digest, None).map(Arc::new);
-                    return document.map_err(|source| {
-                        CatalogError::Locked { reference: name, digest, lock, source: Box::new(source) }
+                    return document.map_err(|source| CatalogError::Locked {
+                        reference: name,
+                        digest,
+                        lock,
+                        source: Box::new(source),
                     });
                 }
                 None if used.is_strict => return Err(CatalogError::NotLocked { reference: name, lock }),

@@ -117,7 +117,8 @@ impl<'a> BuildResolver<'a> {
         let Some(lock) = self.catalog.lock_without(reference) else { return };
         if self.unlocked.lock().unwrap_or_else(PoisonError::into_inner).insert(reference.to_string()) {
             let lock = lock.display();
-            let message = format!("{reference} is not in {lock}: used what its tag is now; onetag pin --lock {lock} adds it");
+            let message =
+                format!("{reference} is not in {lock}: used what its tag is now; onetag pin --lock {lock} adds it");
             (self.sink)(Event::Warning { vertex: image.digest.clone(), message });
         }
     }

@@ -80,7 +80,9 @@ fn matches(expected: &[String], actual: &[String]) -> bool {
         Some((first, rest)) if first == ANY_LINES => {
             (0..=actual.len()).any(|skipped| matches(rest, &actual[skipped..]))
         }
-        Some((first, rest)) => actual.split_first().is_some_and(|(line, others)| line == first && matches(rest, others)),
+        Some((first, rest)) => {
+            actual.split_first().is_some_and(|(line, others)| line == first && matches(rest, others))
+        }
     }
 }
 
@@ -106,10 +108,16 @@ fn every_command_says_what_the_lesson_shows() {
                     let script = format!("[ ! -e {0} ] || . {0}\n{script}\nset | grep ^child= > {0}", state.display());
                     let mut shell = world.onetag.program("sh");
                     let finished = Running::start(shell.args(["-c", &script])).finish(Duration::from_secs(120));
-                    let shown: Vec<String> =
-                        finished.text().lines().map(|line| comparable(&line.replace(&registry, "localhost:5000"))).collect();
+                    let shown: Vec<String> = finished
+                        .text()
+                        .lines()
+                        .map(|line| comparable(&line.replace(&registry, "localhost:5000")))
+                        .collect();
                     let expected: Vec<String> = expected.iter().map(|line| comparable(line)).collect();
-                    assert!(matches(&expected, &shown), "$ {command}\nexpected {expected:#?}\nshown {shown:#?}\n{finished}");
+                    assert!(
+                        matches(&expected, &shown),
+                        "$ {command}\nexpected {expected:#?}\nshown {shown:#?}\n{finished}"
+                    );
                     commands_run += 1;
                 }
             }

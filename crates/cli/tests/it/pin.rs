@@ -64,9 +64,8 @@ fn dockerfiles_are_pinned_and_nothing_else_of_them_changes() {
     let (base, tools) = (publish(&world, "base:1", &TWO, 0), publish(&world, "tools:latest", &THREE, 1));
     let registry = world.registry.name();
     let plain = format!(
-        "# syntax=docker/dockerfile:1\r\nARG BASE={registry}/base:1   \r\nFROM $BASE AS build # kept\r\n".replace(" # kept", "")
-    ) + &format!(
-        "FROM \\\n  --platform=$BUILDPLATFORM \\\n # between\n  {registry}/base:1 \\\n  AS other\nCOPY --from=build / /\n\
+        "# syntax=docker/dockerfile:1\r\nARG BASE={registry}/base:1   \r\nFROM $BASE AS build\r\nFROM \\\n  \
+         --platform=$BUILDPLATFORM \\\n # between\n  {registry}/base:1 \\\n  AS other\nCOPY --from=build / /\n\
          COPY --link --from=\"{registry}/tools\" /a \\\n  /b\nRUN --mount=from={registry}/tools:latest,target=/x <<EOF\n\
          FROM {registry}/base:1\nEOF\nFROM scratch"
     );
@@ -106,18 +105,29 @@ fn what_moved_is_told_and_refreshed() {
     let old = publish(&world, "base:1", &TWO, 0);
     let file = world.onetag.file("Dockerfile", format!("FROM {}\n", world.reference("base:1")));
     let missing = world.onetag.line("pin --check").code(1);
-    assert!(missing.text().contains("NOT PINNED") && missing.stderr.contains("hint: onetag pin -f Dockerfile"), "{missing}");
+    assert!(
+        missing.text().contains("NOT PINNED") && missing.stderr.contains("hint: onetag pin -f Dockerfile"),
+        "{missing}"
+    );
     world.onetag.ok("pin");
     let new = publish(&world, "base:1", &["linux/amd64", "linux/s390x"], 1);
     let stale = world.onetag.line("pin --check").code(1);
-    assert!(stale.text().contains("STALE") && stale.stderr.contains("hint: onetag pin --update -f Dockerfile"), "{stale}");
+    assert!(
+        stale.text().contains("STALE") && stale.stderr.contains("hint: onetag pin --update -f Dockerfile"),
+        "{stale}"
+    );
     assert!(text(&file).contains(&old.digest));
     let found = json(&world.onetag.line("pin --check --json").code(1));
     let image = &found["files"][0]["images"][0];
     assert_eq!((&image["status"], &image["current"]), (&"stale".into(), &Value::from(new.digest.clone())));
 
     let updated = world.onetag.ok("pin --update");
-    for words in ["platforms: +linux/s390x -linux/arm64", "created:   unknown -> unknown", "(linux/amd64)", "1 updated; wrote Dockerfile"] {
+    for words in [
+        "platforms: +linux/s390x -linux/arm64",
+        "created:   unknown -> unknown",
+        "(linux/amd64)",
+        "1 updated; wrote Dockerfile",
+    ] {
         assert!(updated.text().contains(words), "{words} is missing\n{updated}");
     }
     assert_eq!(text(&file), format!("FROM {}@{}\n", world.reference("base:1"), new.digest));
@@ -175,7 +185,8 @@ fn all_problems_are_told_at_once_and_nothing_is_written() {
     let base = world.reference("base:1");
     let plain = format!("FROM {base}\nFROM {}\nFROM {absent}/x:1\n", world.reference("none:1"));
     let file = world.onetag.file("Dockerfile", &plain);
-    let yaml = format!("services:\n  a:\n    image: {base}\n  b:\n    image: {}/x:1\n  c:\n    image: Bad\n", closed.name());
+    let yaml =
+        format!("services:\n  a:\n    image: {base}\n  b:\n    image: {}/x:1\n  c:\n    image: Bad\n", closed.name());
     let compose = world.onetag.file("compose.yaml", &yaml);
     let failed = world.onetag.line("pin -f Dockerfile compose.yaml").code(1);
     for words in [
@@ -188,7 +199,9 @@ fn all_problems_are_told_at_once_and_nothing_is_written() {
     ] {
         assert!(failed.text().contains(&words), "{words} is missing\n{failed}");
     }
-    for words in ["4 images of 6 cannot be resolved; nothing was written", &format!("hint: onetag login {}", closed.name())] {
+    for words in
+        ["4 images of 6 cannot be resolved; nothing was written", &format!("hint: onetag login {}", closed.name())]
+    {
         assert!(failed.stderr.contains(words), "{words} is missing\n{failed}");
     }
     assert_eq!((text(&file), text(&compose)), (plain, yaml));
@@ -210,7 +223,9 @@ fn each_reference_is_asked_for_once() {
     let registry = FaultyRegistry::start(world.registry.address());
     let name = format!("{}/base:1", registry.name());
     world.onetag.file("Dockerfile", format!("FROM {name} AS a\nFROM {name}\nCOPY --from={name} /a /b\n"));
-    world.onetag.file("pod.yaml", format!("apiVersion: v1\nkind: Pod\nspec: {{containers: [{{image: \"{name}\"}}]}}\n"));
+    world
+        .onetag
+        .file("pod.yaml", format!("apiVersion: v1\nkind: Pod\nspec: {{containers: [{{image: \"{name}\"}}]}}\n"));
     world.onetag.ok("pin -f Dockerfile pod.yaml");
     let asked = registry.requests().iter().filter(|request| request.path.contains("/manifests/")).count();
     assert_eq!(asked, 1);
@@ -235,8 +250,9 @@ fn yaml_is_pinned_by_image_field() {
     let pods = world.onetag.file("cron.yml", &cron);
     let pinned = world.onetag.ok("pin -f compose.yaml -f cron.yml");
     let with = format!("{name}@{}", base.digest);
-    let expected =
-        compose.replacen(&format!("&image {name}"), &format!("&image {with}"), 1).replace(&format!("'{name}'"), &format!("'{with}'"));
+    let expected = compose
+        .replacen(&format!("&image {name}"), &format!("&image {with}"), 1)
+        .replace(&format!("'{name}'"), &format!("'{with}'"));
     assert_eq!(text(&file), expected, "{pinned}");
     assert_eq!(text(&pods), cron.replace(&format!("\"{name}\""), &format!("\"{with}\"")));
     assert!(pinned.text().contains("services.other.image") && pinned.text().contains("SUFFIX"), "{pinned}");
@@ -311,11 +327,17 @@ fn a_lock_says_what_a_build_takes() {
     assert!(built.stderr.contains("base:2 is not in") && built.stderr.contains("onetag pin --lock"), "{built}");
     let line = format!("build --progress plain --build-arg TAG=2 --lock {lock} {context}");
     let refused = world.onetag.line(&line).failure();
-    assert!(refused.stderr.contains("base:2 is not in") && refused.stderr.contains("hint: onetag pin --lock"), "{refused}");
+    assert!(
+        refused.stderr.contains("base:2 is not in") && refused.stderr.contains("hint: onetag pin --lock"),
+        "{refused}"
+    );
     let absent = String::from_utf8(written).expect("text").replace(&old.digest, &format!("sha256:{}", "0".repeat(64)));
     world.onetag.file("app/onetag.lock", absent);
     let gone = world.onetag.line(&format!("build --progress plain {context}")).failure();
-    assert!(gone.stderr.contains("onetag.lock has sha256:0000") && gone.stderr.contains("hint: onetag pin --update"), "{gone}");
+    assert!(
+        gone.stderr.contains("onetag.lock has sha256:0000") && gone.stderr.contains("hint: onetag pin --update"),
+        "{gone}"
+    );
     world.onetag.file("app/onetag.lock", "{\"version\": 9}");
     world.onetag.line(&format!("build --progress plain {context}")).failure().says("version 9");
     world.onetag.line(&format!("pin --lock {lock} -f {context}")).failure().says("version 9");

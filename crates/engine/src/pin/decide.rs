@@ -77,9 +77,9 @@ pub enum PinFailure {
     #[error("no match for platform in manifest: {reference} has no {wanted}, it has {}", list(available))]
     NoMatch {
         /// The image.
-        reference: Reference,
+        reference: String,
         /// The platform.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// The platforms that there are.
         available: Vec<Platform>,
     },
@@ -158,8 +158,8 @@ impl Decider<'_> {
         match known.child(wanted) {
             Some(target) => Ok((known, target)),
             None => Err(PinFailure::NoMatch {
-                reference: tagged,
-                wanted: wanted.clone(),
+                reference: tagged.to_string(),
+                wanted: Box::new(wanted.clone()),
                 available: known.platforms.clone(),
             }),
         }

@@ -116,7 +116,7 @@ impl<'e> Lookup<'e> {
 fn known(contents: &Contents<'_>, reference: &Reference) -> Result<Known, ContentError> {
     let location = Location::Registry(reference.clone());
     let document = contents.find(&location)?.document;
-    let platforms = match &document {
+    let platforms: Vec<Platform> = match &document {
         ManifestDocument::Index(index) => {
             let images = index.manifests.iter().filter(|child| !child.is_attestation());
             images

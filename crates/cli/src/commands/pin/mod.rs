@@ -79,7 +79,8 @@ impl PinArguments {
             (PinMode::Check, _) | (_, true) => Vec::new(),
             _ => outcome.write()?,
         };
-        let report = report::Report { outcome: &outcome, mode: request.mode, is_dry_run: self.dry_run, written: &written };
+        let report =
+            report::Report { outcome: &outcome, mode: request.mode, is_dry_run: self.dry_run, written: &written };
         match (self.json, is_stream || self.dry_run) {
             (true, _) => output::write(report.to_json(&difference(&outcome)))?,
             (false, true) if request.mode != PinMode::Check => {
@@ -151,14 +152,18 @@ impl PinArguments {
             return Ok(flags::deduplicate_platforms(&platforms));
         }
         if self.lock.is_some() {
-            return Err(CommandError::new("a lock file holds what serves all platforms: --platform goes with --check only")
-                .with_hint("leave --platform out"));
+            return Err(CommandError::new(
+                "a lock file holds what serves all platforms: --platform goes with --check only",
+            )
+            .with_hint("leave --platform out"));
         }
         match platforms.as_slice() {
             [_] => Ok(platforms),
-            _ => Err(CommandError::new("one digest is that of one platform's manifest or of the whole index, not of several")
-                .with_hint("leave --platform out to pin the index, which serves all of them")
-                .with_hint(format!("onetag pin --check --platform {} tells whether it does", self.platform.join(",")))),
+            _ => Err(CommandError::new(
+                "one digest is that of one platform's manifest or of the whole index, not of several",
+            )
+            .with_hint("leave --platform out to pin the index, which serves all of them")
+            .with_hint(format!("onetag pin --check --platform {} tells whether it does", self.platform.join(",")))),
         }
     }
 
@@ -188,7 +193,7 @@ fn difference(outcome: &PinOutcome) -> String {
         let name = &file.source.name;
         text += &diff(&format!("a/{name}"), &format!("b/{name}"), &file.source.content, &file.content);
     }
-    for lock in &outcome.lock {
+    if let Some(lock) = &outcome.lock {
         let name = lock.path.display();
         let before = if lock.old.is_some() { format!("a/{name}") } else { "/dev/null".to_owned() };
         text += &diff(&before, &format!("b/{name}"), lock.old.as_deref().unwrap_or_default(), &lock.content);

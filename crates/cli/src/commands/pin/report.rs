@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use onetag_engine::pin::{
-    Change, ImageFacts, Occurrence, PinFailure, PinMode, PinOutcome, PinnedFile, PinnedImage, Reason, SourceKind, Status,
-    Target,
+    Change, ImageFacts, Occurrence, PinFailure, PinMode, PinOutcome, PinnedFile, PinnedImage, Reason, SourceKind,
+    Status, Target,
 };
 use onetag_oci::{Digest, Platform};
 use serde_json::{Value, json};
@@ -39,7 +39,11 @@ impl Report<'_> {
             }
         }
         for name in self.outcome.lock.iter().flat_map(|lock| &lock.unused) {
-            let what = if self.mode == PinMode::Check { "not used by these files" } else { "dropped, these files do not use it" };
+            let what = if self.mode == PinMode::Check {
+                "not used by these files"
+            } else {
+                "dropped, these files do not use it"
+            };
             let lock = self.outcome.lock.as_ref().map(|lock| lock.path.display().to_string()).unwrap_or_default();
             let _ = writeln!(out, "{lock}: {name}: {what}");
         }
@@ -65,7 +69,8 @@ impl Report<'_> {
                 format!("STALE: pinned to {}{gone}; the tag is now {}", short(pinned), short(current))
             }
             Status::Single { pinned, platform, .. } => {
-                let platform = platform.as_ref().map_or("a single platform".to_owned(), |platform| format!("{platform} alone"));
+                let platform =
+                    platform.as_ref().map_or("a single platform".to_owned(), |platform| format!("{platform} alone"));
                 format!("SINGLE PLATFORM: {} is the manifest of {platform}", short(pinned))
             }
             Status::Lacks { pinned, platforms } => {
@@ -122,7 +127,8 @@ impl Report<'_> {
     }
 
     fn hints(&self, image: &PinnedImage) -> Vec<String> {
-        let lock = self.outcome.lock.as_ref().map(|lock| format!(" --lock {}", lock.path.display())).unwrap_or_default();
+        let lock =
+            self.outcome.lock.as_ref().map(|lock| format!(" --lock {}", lock.path.display())).unwrap_or_default();
         let files: Vec<&str> = self.outcome.files.iter().map(|file| file.source.name.as_str()).collect();
         let command = |mode: &str| format!("onetag pin{mode}{lock} -f {}", files.join(" "));
         match &image.status {
@@ -130,9 +136,11 @@ impl Report<'_> {
             Status::Stale { .. } => vec![command(" --update")],
             Status::Single { index: Some(_), platform, .. } => {
                 let mut hints = vec![format!("{}    (pins the index in its place)", command(" --update"))];
-                hints.extend(platform.as_ref().map(|platform| {
-                    format!("--platform {platform} says that the build is for this platform alone")
-                }));
+                hints.extend(
+                    platform.as_ref().map(|platform| {
+                        format!("--platform {platform} says that the build is for this platform alone")
+                    }),
+                );
                 hints
             }
             Status::Single { .. } | Status::Lacks { .. } => {

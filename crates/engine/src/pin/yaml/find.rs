@@ -139,19 +139,23 @@ impl Finder<'_> {
     /// The scalar's characters, where its bytes are just these, in one line.
     fn written(&self, scalar: &Scalar) -> Result<Expression, Obstacle> {
         let raw = self.text.get(scalar.bytes.clone()).ok_or(Obstacle::Spread)?;
-        let quotes = match scalar.style {
-            ScalarStyle::Plain => 0,
-            ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => 1,
+        let value = scalar.value.as_str();
+        let (quote, written) = match scalar.style {
+            ScalarStyle::Plain => (0, value.to_owned()),
+            ScalarStyle::SingleQuoted => (1, format!("'{value}'")),
+            ScalarStyle::DoubleQuoted => (1, format!("\"{value}\"")),
             _ => return Err(Obstacle::Spread),
         };
-        let inner = raw.len().checked_sub(quotes).and_then(|end| raw.get(quotes..end));
-        if inner != Some(scalar.value.as_str()) {
+        // An anchor or a tag before it is part of what the parser marks.
+        let properties = raw.strip_suffix(&written).ok_or(Obstacle::Spread)?;
+        if !properties.is_empty() && !(properties.starts_with(['&', '!']) && properties.ends_with(char::is_whitespace))
+        {
             return Err(Obstacle::Spread);
         }
+        let first = self.base + scalar.bytes.start + properties.len() + quote;
         let mut expression = Expression::default();
-        for (at, c) in scalar.value.char_indices() {
-            let start = self.base + scalar.bytes.start + quotes + at;
-            expression.push(c, 0, start..start + c.len_utf8());
+        for (at, c) in value.char_indices() {
+            expression.push(c, 0, first + at..first + at + c.len_utf8());
         }
         Ok(expression)
     }
