@@ -14,7 +14,8 @@ fn pin(text: &str, kind: SourceKind) -> (String, Vec<(Range<usize>, usize)>) {
     let mut edits = Vec::new();
     for occurrence in source.occurrences(&ImageOptions::default()).unwrap() {
         let (Ok(reference), Ok(site)) = (&occurrence.reference, &occurrence.site) else { continue };
-        let digest = Digest::sha256(reference.without_digest().to_string().as_bytes());
+        let name = reference.without_digest().with_default_tag();
+        let digest = Digest::sha256(name.to_string().as_bytes());
         edits.push(Edit::new(site, edit_text(&occurrence, &digest)));
     }
     edits.sort();

@@ -300,12 +300,18 @@ fn change_lines(change: &Change) -> Vec<String> {
         lines.push(format!("platforms: {}", platforms.join(" ")));
     }
     if let Some(image) = &change.image {
-        let created = |facts: &ImageFacts| facts.created.clone().unwrap_or_else(|| "unknown".to_owned());
+        let created = |facts: &ImageFacts| facts.created.as_deref().map_or_else(|| "unknown".to_owned(), to_seconds);
         lines.push(format!("created:   {} -> {}", created(&image.from), created(&image.to)));
         let (from, to) = (decimal_size(image.from.size), decimal_size(image.to.size));
         lines.push(format!("size:      {from} -> {to} ({})", image.platform));
     }
     lines
+}
+
+/// A time without what is below a second.
+fn to_seconds(time: &str) -> String {
+    time.parse::<jiff::Timestamp>()
+        .map_or_else(|_| time.to_owned(), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 fn change_json(change: &Change) -> Value {
