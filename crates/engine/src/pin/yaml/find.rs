@@ -148,8 +148,8 @@ impl Finder<'_> {
         };
         // An anchor or a tag before it is part of what the parser marks.
         let properties = raw.strip_suffix(&written).ok_or(Obstacle::Spread)?;
-        if !properties.is_empty() && !(properties.starts_with(['&', '!']) && properties.ends_with(char::is_whitespace))
-        {
+        let is_marked = properties.starts_with(['&', '!']) && properties.ends_with(char::is_whitespace);
+        if !properties.is_empty() && !is_marked {
             return Err(Obstacle::Spread);
         }
         let first = self.base + scalar.bytes.start + properties.len() + quote;
