@@ -16,6 +16,7 @@ mod table;
 mod tabwriter;
 mod template;
 mod units;
+mod vcs;
 
 use std::process::ExitCode;
 

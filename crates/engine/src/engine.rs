@@ -1,6 +1,8 @@
 //! The opened product.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use onetag_registry::credential::{ConfigFiles, ProcessHelpers};
 use onetag_registry::{Client, ClientOptions};
@@ -8,6 +10,8 @@ use onetag_sandbox::{Sandbox, SandboxOptions};
 use onetag_store::Store;
 
 use crate::EngineOptions;
+use crate::content::archive::ArchiveView;
+use crate::content::{ArchiveKind, ArchiveName, ContentError, Location};
 
 /// The store, the registry client and the sandbox, each made when first needed. Clones are the same engine.
 #[derive(Clone)]
@@ -20,12 +24,19 @@ struct Inner {
     store: OnceLock<Store>,
     client: OnceLock<Client>,
     sandbox: OnceLock<Sandbox>,
+    archives: Mutex<HashMap<(ArchiveKind, PathBuf), Arc<ArchiveView>>>,
 }
 
 impl Engine {
     /// Opens the engine. Touches nothing yet; errors of the store or the configuration appear on first use.
     pub fn open(options: EngineOptions) -> Self {
-        let inner = Inner { options, store: OnceLock::new(), client: OnceLock::new(), sandbox: OnceLock::new() };
+        let inner = Inner {
+            options,
+            store: OnceLock::new(),
+            client: OnceLock::new(),
+            sandbox: OnceLock::new(),
+            archives: Mutex::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -76,6 +87,21 @@ impl Engine {
         files.extend(options.auth_files.iter().cloned());
         let helpers = ProcessHelpers { folders: options.search_path.clone(), environment: options.environment.clone() };
         ConfigFiles::new(files, Arc::new(helpers))
+    }
+
+    /// An archive, opened once. `location` MUST be in one.
+    pub(crate) fn archive(&self, location: &Location) -> Result<Arc<ArchiveView>, ContentError> {
+        let Location::Archive(ArchiveName { kind, place }) = location else {
+            return Err(ContentError::NotFound { what: location.to_string() });
+        };
+        let key = (*kind, place.path.clone());
+        let mut archives = self.inner.archives.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = archives.get(&key) {
+            return Ok(known.clone());
+        }
+        let opened = Arc::new(ArchiveView::open(*kind, &place.path, &self.store()?.root().join("tmp"))?);
+        archives.insert(key, opened.clone());
+        Ok(opened)
     }
 
     /// What starts processes.

@@ -13,6 +13,7 @@ mod catalog;
 pub mod content;
 mod context;
 pub mod emulators;
+pub mod copy;
 mod engine;
 pub mod export;
 pub mod flags;

@@ -29,7 +29,8 @@ pub mod version;
 
 use clap::Subcommand;
 use onetag_engine::content::ContentError;
-use onetag_engine::index::IndexError;
+use onetag_engine::copy::CopyError;
+use onetag_engine::index::{IndexError, MergeError};
 use onetag_engine::pull::PullError;
 use onetag_engine::push::PushError;
 use onetag_registry::Error as RegistryError;
@@ -75,7 +76,7 @@ pub enum Command {
     Load(save::LoadArguments),
     /// Make an image of a root file system
     Import(import::ImportArguments),
-    /// Copy an image, all its platforms, among registries, layouts and the store
+    /// Copy an image, all its platforms, among registries, layouts, archives and the store
     Copy(copy::CopyArguments),
     /// Write index digests behind the tags of Dockerfiles, compose files and Kubernetes YAML
     Pin(Box<pin::PinArguments>),
@@ -191,6 +192,14 @@ fn registry_cause<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'
         _ => None,
     });
     let content = content.or_else(|| cause.downcast_ref::<std::sync::Arc<ContentError>>().map(AsRef::as_ref));
+    let content = content.or_else(|| match cause.downcast_ref::<CopyError>() {
+        Some(CopyError::Content(content) | CopyError::Index(IndexError::Content(content))) => Some(content),
+        _ => None,
+    });
+    let content = content.or_else(|| match cause.downcast_ref::<MergeError>() {
+        Some(MergeError::Index(IndexError::Content(content))) => Some(content),
+        _ => None,
+    });
     match content.or_else(|| cause.downcast_ref::<ContentError>()) {
         Some(ContentError::Registry(error)) => Some(error),
         _ => cause.downcast_ref::<RegistryError>(),

@@ -132,7 +132,7 @@ impl Engine {
             let result = exporter.export(parts, &options, &annotations);
             let image = activity.finish(result).map_err(|error| BuildError::Export(Box::new(error)))?;
             if let Some(image) = &image {
-                outcome.set_image(image, &options.names);
+                outcome.set_image(image, &options);
             }
         }
         Ok(outcome)

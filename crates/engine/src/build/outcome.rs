@@ -2,7 +2,7 @@
 
 use onetag_oci::{Descriptor, Digest, Platform, Reference};
 
-use crate::export::{BuiltImage, Part};
+use crate::export::{BuiltImage, ExportOptions, Part};
 
 /// What a build gives.
 #[derive(Clone, Debug)]
@@ -46,15 +46,16 @@ impl BuildOutcome {
         }
     }
 
-    pub(super) fn set_image(&mut self, image: &BuiltImage, names: &[Reference]) {
+    pub(super) fn set_image(&mut self, image: &BuiltImage, options: &ExportOptions) {
         let mut descriptor = image.top().descriptor();
         if let (None, [only]) = (&image.index, image.platforms.as_slice()) {
             descriptor.platform = Some(only.platform.clone());
             self.config_digest = Some(only.manifest.config.digest.clone());
         }
         self.descriptor = Some(descriptor);
-        for name in names {
-            let name = name.clone().with_default_tag();
+        for name in &options.names {
+            // what is pushed by digest has no tag
+            let name = if options.push_by_digest { name.name_only() } else { name.clone().with_default_tag() };
             if !self.names.contains(&name) {
                 self.names.push(name);
             }

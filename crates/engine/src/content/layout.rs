@@ -7,14 +7,15 @@
 //! ```
 
 use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use onetag_oci::{Descriptor, Digest, Index};
+use onetag_oci::{Descriptor, Digest, Digester, Index};
+use onetag_store::{IMAGE_NAME, REF_NAME};
 use thiserror::Error;
 
-/// The annotation that holds a name.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+use super::archive::is_name;
+use super::packing::Verified;
 
 /// Why an image layout could not be used.
 #[derive(Debug, Error)]
@@ -47,6 +48,14 @@ pub enum LayoutError {
         /// What its content has.
         actual: Digest,
     },
+    /// Without a name, more than one image could be meant.
+    #[error("{} holds several images: {}", path.display(), names.join(", "))]
+    Several {
+        /// The layout or archive.
+        path: PathBuf,
+        /// Their names.
+        names: Vec<String>,
+    },
 }
 
 fn at<T>(result: io::Result<T>, action: &'static str, path: &Path) -> Result<T, LayoutError> {
@@ -70,17 +79,35 @@ pub fn index(root: &Path) -> Result<Index, LayoutError> {
 
 /// What a name means; without a name, the only image there.
 pub fn find(root: &Path, name: Option<&str>) -> Result<Option<Descriptor>, LayoutError> {
-    let mut entries = index(root)?.manifests;
-    let position = match name {
+    find_in(&index(root)?, root, name)
+}
+
+/// What a name means in the index of a layout or archive; without a name, the only image there. Manifests that are
+/// about another, such as signatures, are no images.
+pub(super) fn find_in(index: &Index, path: &Path, name: Option<&str>) -> Result<Option<Descriptor>, LayoutError> {
+    let found = match name {
         Some(name) => {
-            entries.iter().position(|entry| entry.annotations.get(REF_NAME).is_some_and(|known| known == name))
+            let exactly = |entry: &&Descriptor| entry.annotations.get(REF_NAME).is_some_and(|known| known == name);
+            index.manifests.iter().find(exactly).or_else(|| index.manifests.iter().find(|entry| is_name(entry, name)))
         }
-        None if entries.len() == 1 => Some(0),
-        None => None,
+        None => {
+            let mut images: Vec<&Descriptor> =
+                index.manifests.iter().filter(|entry| entry.artifact_type.is_none()).collect();
+            images.dedup_by(|a, b| a.digest == b.digest);
+            if images.len() > 1 {
+                let names = images.iter().map(|entry| match entry.annotations.get(REF_NAME) {
+                    Some(name) => name.clone(),
+                    None => format!("@{}", entry.digest),
+                });
+                return Err(LayoutError::Several { path: path.to_owned(), names: names.collect() });
+            }
+            images.first().copied().or_else(|| index.manifests.first().filter(|_| index.manifests.len() == 1))
+        }
     };
-    Ok(position.map(|position| {
-        let mut entry = entries.swap_remove(position);
+    Ok(found.map(|entry| {
+        let mut entry = entry.clone();
         entry.annotations.remove(REF_NAME);
+        entry.annotations.remove(IMAGE_NAME);
         entry
     }))
 }
@@ -96,23 +123,27 @@ pub fn read(root: &Path, digest: &Digest) -> Result<Vec<u8>, LayoutError> {
     Ok(bytes)
 }
 
-/// Writes a blob, whole or not at all.
+/// Writes a blob, whole and verified or not at all.
 pub fn write(root: &Path, digest: &Digest, content: &mut dyn io::Read) -> Result<(), LayoutError> {
     let path = blob_path(root, digest);
     let folder = path.parent().unwrap_or(root);
     at(fs::create_dir_all(folder), "make folder", folder)?;
     let temporary = folder.join(format!(".{}.{}", digest.encoded(), std::process::id()));
+    let mut content = Verified { content, digester: Digester::new(digest.algorithm()), count: 0 };
     let written = fs::File::create(&temporary).and_then(|mut file| {
-        io::copy(content, &mut file)?;
-        file.flush()?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)
+        io::copy(&mut content, &mut file)?;
+        file.sync_all()
     });
-    if written.is_err() {
+    let actual = content.digester.finish();
+    let result = at(written, "write", &path).and_then(|()| match actual == *digest {
+        true => at(fs::rename(&temporary, &path), "name", &path),
+        false => Err(LayoutError::Digest { path: path.clone(), actual }),
+    });
+    if result.is_err() {
         // the error of writing matters more than that of tidying up after it
         let _ = fs::remove_file(&temporary);
     }
-    at(written, "write", &path)
+    result
 }
 
 /// Names an image; a former bearer of the name loses it.

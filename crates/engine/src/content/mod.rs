@@ -1,12 +1,17 @@
-//! Where images are — a registry, the local store, an image layout — behind one way to read and write them.
+//! Where images are — a registry, the local store, an image layout, an archive — behind one way to read and write them.
 
+pub(crate) mod archive;
 mod layout;
 mod location;
+mod packing;
 mod reader;
+mod referrers;
+mod relay;
 mod transfer;
 
+pub use archive::ArchiveError;
 pub use layout::LayoutError;
-pub use location::{LayoutName, Location, LocationError};
+pub use location::{ArchiveKind, ArchiveName, LayoutName, Location, LocationError};
 pub use reader::{Contents, Found};
 pub use transfer::{Transfer, TransferEvent};
 
@@ -60,6 +65,29 @@ pub enum ContentError {
         /// Why not.
         problem: &'static str,
     },
+    /// A registry that does not move the tag, which means something else.
+    #[error("{name} means {means} and is not moved to {wanted}")]
+    TagRefused {
+        /// The name.
+        name: String,
+        /// What it means.
+        means: Digest,
+        /// What it should mean.
+        wanted: Digest,
+        /// What the registry said.
+        #[source]
+        source: onetag_registry::Error,
+    },
+    /// A name means something else than when the work on it began.
+    #[error("{name} moved meanwhile: it meant {before}, now it means {}", now.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string))]
+    Moved {
+        /// The name.
+        name: String,
+        /// What it meant.
+        before: Digest,
+        /// What it means.
+        now: Option<Digest>,
+    },
     /// An attestation is no in-toto statement.
     #[error("{digest} is no in-toto statement")]
     Statement {
@@ -81,6 +109,9 @@ pub enum ContentError {
     /// The image layout did not play along.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// The archive did not play along.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
 }
 
 impl ContentError {

@@ -6,7 +6,7 @@ use onetag_oci::{
 use onetag_store::Store;
 
 use super::layout;
-use super::location::Location;
+use super::location::{ArchiveName, Location};
 use super::{ContentError, Result};
 use crate::Engine;
 
@@ -74,6 +74,16 @@ impl<'a> Contents<'a> {
                 };
                 self.document(location, &descriptor)
             }
+            Location::Archive(ArchiveName { place, .. }) => {
+                let view = self.engine.archive(location)?;
+                let descriptor = match &place.digest {
+                    Some(digest) => Descriptor::new(String::new(), digest.clone(), view.size(digest).unwrap_or(0)),
+                    None => {
+                        layout::find_in(&view.index, &place.path, place.name.as_deref())?.ok_or_else(absent)?
+                    }
+                };
+                self.document(location, &descriptor)
+            }
         }
     }
 
@@ -113,6 +123,10 @@ impl<'a> Contents<'a> {
             }
             Location::Store(_) => Ok(self.engine.store()?.read_blob(&descriptor.digest, limit)?),
             Location::Layout(name) => Ok(layout::read(&name.path, &descriptor.digest)?),
+            Location::Archive(_) => {
+                let read = self.engine.archive(location)?.read(&descriptor.digest, limit)?;
+                read.ok_or_else(|| ContentError::NotFound { what: descriptor.digest.to_string() })
+            }
         }
     }
 

@@ -1,22 +1,25 @@
-//! Moves images between registries, layouts and the store: blobs first, then manifests, then indexes; names last.
+//! Moves images between registries, layouts, archives and the store: blobs first, then manifests, then indexes; names
+//! last. From a registry to another nothing touches a disk.
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use onetag_oci::{Descriptor, Digest, ManifestDocument, media_type};
+use onetag_oci::{Descriptor, Digest, ManifestDocument, Reference, media_type};
 use onetag_registry::{BlobSink, BlobSource, Pushed};
 use onetag_solver::Cancellation;
 use onetag_store::{BlobWriter, Store};
 
 use super::layout;
-use super::location::Location;
+use super::location::{ArchiveKind, ArchiveName, Location};
+use super::packing::Packing;
 use super::reader::{Contents, Found};
-use super::{ContentError, Result};
+use super::referrers::{artifact_type, place_of};
+use super::relay::Relay;
+use super::{ArchiveError, ContentError, Result};
 
 /// Indexes in indexes are followed this deep.
 const MAXIMUM_DEPTH: usize = 8;
@@ -68,6 +71,8 @@ pub struct Transfer<'a> {
     to: Location,
     cancel: &'a Cancellation,
     events: &'a (dyn Fn(TransferEvent) + Sync),
+    /// The archive that is being written, if the destination is one.
+    packing: Arc<Mutex<Option<Packing>>>,
 }
 
 impl<'a> Transfer<'a> {
@@ -79,19 +84,108 @@ impl<'a> Transfer<'a> {
         cancel: &'a Cancellation,
         events: &'a (dyn Fn(TransferEvent) + Sync),
     ) -> Self {
-        Self { contents, from: from.clone(), to: to.clone(), cancel, events }
+        Self { contents, from: from.clone(), to: to.clone(), cancel, events, packing: Arc::default() }
+    }
+
+    /// The same with another source and, within the same repository or archive, another name.
+    #[must_use]
+    pub fn between(&self, from: &Location, to: &Location) -> Self {
+        let (contents, cancel, events, packing) = (self.contents, self.cancel, self.events, self.packing.clone());
+        Self { contents, from: from.clone(), to: to.clone(), cancel, events, packing }
     }
 
     /// Moves a document with everything below it for which `wanted` holds (asked for each child of an index), without
-    /// naming it. An index that is moved in part stays byte for byte what it is.
+    /// naming it. An index that is moved in part stays byte for byte what it is. Gives the digests of all documents
+    /// moved, children first.
     ///
     /// # Errors
     /// The first error; what moved until then stays, unnamed.
-    pub fn tree(&self, found: &Found, wanted: &dyn Fn(&Descriptor) -> bool) -> Result<()> {
+    pub fn tree(&self, found: &Found, wanted: &dyn Fn(&Descriptor) -> bool) -> Result<Vec<Digest>> {
         let mut plan = Plan::default();
         self.plan(found, wanted, 0, &mut plan)?;
         self.blobs(&plan.blobs)?;
-        plan.documents.iter().try_for_each(|document| self.document(document))
+        plan.documents.iter().try_for_each(|document| self.document(document))?;
+        Ok(plan.documents.iter().map(|document| document.digest().clone()).collect())
+    }
+
+    /// Moves what is about `subjects` (signatures, attestations), and what is about that in turn. Gives their digests.
+    ///
+    /// # Errors
+    /// The first error.
+    pub fn referrers(&self, subjects: &[Digest]) -> Result<Vec<Digest>> {
+        let mut seen: HashSet<Digest> = subjects.iter().cloned().collect();
+        let mut todo: Vec<Digest> = subjects.to_vec();
+        let mut moved = Vec::new();
+        while let Some(subject) = todo.pop() {
+            for descriptor in self.contents.referrers(&self.from, &subject)? {
+                self.check_cancel()?;
+                if !seen.insert(descriptor.digest.clone()) {
+                    continue;
+                }
+                let mut found = self.contents.document(&self.from, &descriptor)?;
+                self.tree(&found, &|_| true)?;
+                found.descriptor.artifact_type = artifact_type(&found.document);
+                let to = place_of(&self.to, found.document.digest());
+                if to.registry().is_none() {
+                    self.between(&self.from, &to).name(&found)?;
+                }
+                moved.push(descriptor.digest.clone());
+                todo.push(descriptor.digest);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Offers an index to the destination without its children, to learn whether it takes such; the index stays there,
+    /// without a name. Layouts, archives and the store take it always.
+    ///
+    /// # Errors
+    /// When the destination refuses it.
+    pub fn offer(&self, found: &Found) -> Result<()> {
+        match &self.to {
+            Location::Registry(_) => self.document(&found.document),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the destination can hold such a document at all; to be asked before anything moves.
+    ///
+    /// # Errors
+    /// When it cannot, with the reason.
+    pub fn check(&self, found: &Found) -> Result<()> {
+        let not = |problem| ContentError::NotWritable { location: self.to.to_string(), problem };
+        match &self.to {
+            Location::Archive(ArchiveName { kind: ArchiveKind::Docker, place }) if found.document.as_index().is_some() => {
+                Err(ArchiveError::NoIndex { path: place.path.clone() }.into())
+            }
+            Location::Archive(ArchiveName { place, .. }) if place.path.is_dir() => Err(not("it is a folder")),
+            to => match to.digest() {
+                Some(digest) if digest != found.document.digest() => {
+                    Err(not("the digest in its name is not that of the image"))
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Ends what is written as one file. MUST be called after the last name is given; elsewhere it does nothing.
+    ///
+    /// # Errors
+    /// When the archive cannot be written.
+    pub fn finish(&self) -> Result<()> {
+        let packing = self.packing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        packing.map_or(Ok(()), |packing| Ok(packing.finish()?))
+    }
+
+    /// The archive being written, begun where it has not been.
+    fn packing(&self) -> Result<MutexGuard<'_, Option<Packing>>> {
+        let mut packing = self.packing.lock().unwrap_or_else(PoisonError::into_inner);
+        if packing.is_none()
+            && let Location::Archive(ArchiveName { kind, place }) = &self.to
+        {
+            *packing = Some(Packing::begin(*kind, &place.path)?);
+        }
+        Ok(packing)
     }
 
     /// Lists blobs and documents, children before parents.
@@ -104,9 +198,16 @@ impl<'a> Transfer<'a> {
         }
         match &found.document {
             ManifestDocument::Index(index) => {
-                for child in index.manifests.iter().filter(|child| wanted(child)) {
+                let children: Vec<&Descriptor> = index.manifests.iter().filter(|child| wanted(child)).collect();
+                let read = Mutex::new(vec![None; children.len()]);
+                let numbers: Vec<usize> = (0..children.len()).collect();
+                in_parallel(&numbers, PARALLEL, |number| {
                     self.check_cancel()?;
-                    let child = self.contents.document(&self.from, child)?;
+                    let child = self.contents.document(&self.from, children[*number])?;
+                    read.lock().unwrap_or_else(PoisonError::into_inner)[*number] = Some(child);
+                    Ok(())
+                })?;
+                for child in read.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten() {
                     self.plan(&child, wanted, depth + 1, plan)?;
                 }
             }
@@ -127,27 +228,10 @@ impl<'a> Transfer<'a> {
         if self.cancel.is_cancelled() { Err(ContentError::Interrupted) } else { Ok(()) }
     }
 
-    /// Moves blobs, several at a time, and stops at the first error.
+    /// Moves blobs, several at a time where the destination is no single file, and stops at the first error.
     fn blobs(&self, blobs: &[Descriptor]) -> Result<()> {
-        let next = AtomicUsize::new(0);
-        let failure = Mutex::new(None);
-        let work = || {
-            while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = self.check_cancel().and_then(|()| self.blob(blob)) {
-                    next.store(blobs.len(), Ordering::Relaxed);
-                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                }
-            }
-        };
-        match blobs.len() {
-            0 | 1 => work(),
-            count => std::thread::scope(|scope| {
-                (0..count.min(PARALLEL)).for_each(|_| {
-                    scope.spawn(work);
-                });
-            }),
-        }
-        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        let parallel = if matches!(self.to, Location::Archive(_)) { 1 } else { PARALLEL };
+        in_parallel(blobs, parallel, |blob| self.check_cancel().and_then(|()| self.blob(blob)))
     }
 
     fn blob(&self, blob: &Descriptor) -> Result<()> {
@@ -155,38 +239,54 @@ impl<'a> Transfer<'a> {
         (self.events)(TransferEvent::Started { digest: digest.clone(), size: blob.size });
         let event = match &self.to {
             Location::Store(_) => self.blob_to_store(blob)?,
-            Location::Registry(reference) => {
-                let mount_from: Vec<_> = match &self.from {
-                    Location::Registry(from) if from.domain() == reference.domain() => vec![from.clone()],
-                    _ => Vec::new(),
-                };
-                if mount_from.iter().any(|from| from.repository() == reference.repository()) {
-                    TransferEvent::Existed { digest }
-                } else {
-                    let source = self.source(blob)?;
-                    match self.contents.engine().client()?.push_blob(reference, blob, &*source, &mount_from)? {
-                        Pushed::Existed => TransferEvent::Existed { digest },
-                        Pushed::Mounted => {
-                            let from = mount_from.first().map(ToString::to_string).unwrap_or_default();
-                            TransferEvent::Mounted { digest, from }
-                        }
-                        Pushed::Uploaded => TransferEvent::Done { digest },
-                    }
-                }
-            }
+            Location::Registry(reference) => self.blob_to_registry(reference, blob)?,
             Location::Layout(name) => {
-                if layout::blob_path(&name.path, &digest).exists() {
+                let there = std::fs::metadata(layout::blob_path(&name.path, &digest));
+                if there.is_ok_and(|file| file.len() == blob.size) {
                     TransferEvent::Existed { digest }
                 } else {
-                    let source = self.source(blob)?;
-                    let mut reader = source.open(0).map_err(|error| self.unreadable(&digest, error))?;
+                    let mut reader = self.open(blob)?;
                     layout::write(&name.path, &digest, &mut reader)?;
                     TransferEvent::Done { digest }
+                }
+            }
+            Location::Archive(_) => {
+                let mut packing = self.packing()?;
+                match packing.as_mut() {
+                    Some(packing) if !packing.has(&digest) => {
+                        packing.blob(&digest, blob.size, &mut self.open(blob)?)?;
+                        TransferEvent::Done { digest }
+                    }
+                    _ => TransferEvent::Existed { digest },
                 }
             }
         };
         (self.events)(event);
         Ok(())
+    }
+
+    fn blob_to_registry(&self, to: &Reference, blob: &Descriptor) -> Result<TransferEvent> {
+        let digest = blob.digest.clone();
+        let mount_from: Vec<_> = match &self.from {
+            Location::Registry(from) if from.domain() == to.domain() => vec![from.clone()],
+            _ => Vec::new(),
+        };
+        if mount_from.iter().any(|from| from.repository() == to.repository()) {
+            return Ok(TransferEvent::Existed { digest });
+        }
+        let source = self.source(blob)?;
+        Ok(match self.contents.engine().client()?.push_blob(to, blob, &*source, &mount_from)? {
+            Pushed::Existed => TransferEvent::Existed { digest },
+            Pushed::Mounted => {
+                let from = mount_from.first().map(|from| from.name_only().to_string()).unwrap_or_default();
+                TransferEvent::Mounted { digest, from }
+            }
+            Pushed::Uploaded => TransferEvent::Done { digest },
+        })
+    }
+
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send>> {
+        self.source(blob)?.open(0).map_err(|error| self.unreadable(&blob.digest, error))
     }
 
     fn unreadable(&self, digest: &Digest, source: io::Error) -> ContentError {
@@ -212,9 +312,8 @@ impl<'a> Transfer<'a> {
                 self.contents.engine().client()?.fetch_blob(reference, blob, &mut sink)?;
                 writer = sink.writer;
             }
-            Location::Store(_) | Location::Layout(_) => {
-                let source = self.source(blob)?;
-                let mut reader = source.open(0).map_err(|error| self.unreadable(&blob.digest, error))?;
+            Location::Store(_) | Location::Layout(_) | Location::Archive(_) => {
+                let mut reader = self.open(blob)?;
                 io::copy(&mut reader, &mut writer).map_err(|error| self.unreadable(&blob.digest, error))?;
             }
         }
@@ -222,21 +321,18 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// A blob to read more than once. From a registry it passes through the store, unnamed.
+    /// A blob to read more than once. Nothing of it is read here.
     fn source(&self, blob: &Descriptor) -> Result<Box<dyn BlobSource>> {
+        let engine = self.contents.engine();
+        let absent = || ContentError::NotFound { what: format!("{} of {}", blob.digest, self.from) };
         let path = match &self.from {
             Location::Layout(name) => layout::blob_path(&name.path, &blob.digest),
-            Location::Store(_) => self.contents.engine().store()?.blob_path(&blob.digest),
-            Location::Registry(_) => {
-                let store = self.contents.engine().store()?;
-                if !store.has_blob(&blob.digest) {
-                    self.fetch_into(store, blob)?;
-                }
-                store.blob_path(&blob.digest)
-            }
+            Location::Store(_) => engine.store()?.blob_path(&blob.digest),
+            Location::Archive(_) => return engine.archive(&self.from)?.source(&blob.digest).ok_or_else(absent),
+            Location::Registry(from) => return Ok(Box::new(Relay::new(engine.client()?, from, blob, self.cancel))),
         };
         if !path.exists() {
-            return Err(ContentError::NotFound { what: blob.digest.to_string() });
+            return Err(absent());
         }
         Ok(Box::new(FileSource { path, size: blob.size }))
     }
@@ -253,6 +349,11 @@ impl<'a> Transfer<'a> {
                 client.push_manifest(&reference, document.bytes(), document.media_type())?;
             }
             Location::Layout(name) => layout::write(&name.path, document.digest(), &mut document.bytes())?,
+            Location::Archive(_) => {
+                if let Some(packing) = self.packing()?.as_mut() {
+                    packing.blob(document.digest(), document.bytes().len() as u64, &mut document.bytes())?;
+                }
+            }
         }
         Ok(())
     }
@@ -280,18 +381,73 @@ impl<'a> Transfer<'a> {
             found.document.bytes().len() as u64,
         );
         descriptor.annotations = found.descriptor.annotations.clone();
+        descriptor.artifact_type = found.descriptor.artifact_type.clone();
         match &self.to {
             Location::Store(reference) => {
                 self.contents.engine().store()?.set_reference(&reference.to_string(), descriptor)?
             }
-            Location::Registry(reference) => {
-                let client = self.contents.engine().client()?;
-                client.push_manifest(reference, found.document.bytes(), found.document.media_type())?;
-            }
+            Location::Registry(reference) => self.tag(reference, &found.document)?,
             Location::Layout(name) => layout::set(&name.path, name.name.as_deref(), &descriptor)?,
+            Location::Archive(archive) => {
+                if let Some(packing) = self.packing()?.as_mut() {
+                    packing.name(archive.place.name.as_deref(), &descriptor, &found.document)?;
+                }
+            }
         }
         Ok(())
     }
+}
+
+impl Transfer<'_> {
+    /// Gives a tag of a registry to a document. A registry that keeps its tags as they are refuses; where the tag means
+    /// the document already, that is as good.
+    fn tag(&self, reference: &Reference, document: &ManifestDocument) -> Result<()> {
+        let client = self.contents.engine().client()?;
+        let refused = match client.push_manifest(reference, document.bytes(), document.media_type()) {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        let is_final = match &refused {
+            onetag_registry::Error::Status { status, .. } => status.is_client_error(),
+            error => matches!(error, onetag_registry::Error::Denied { .. }),
+        };
+        if reference.tag().is_none() || !is_final {
+            return Err(refused.into());
+        }
+        match client.resolve(&reference.without_digest()) {
+            Ok(there) if there.digest == *document.digest() => Ok(()),
+            Ok(there) => Err(ContentError::TagRefused {
+                name: reference.to_string(),
+                means: there.digest,
+                wanted: document.digest().clone(),
+                source: refused,
+            }),
+            Err(_) => Err(refused.into()),
+        }
+    }
+}
+
+/// Does something with each item, `parallel` at a time, and stops at the first error.
+fn in_parallel<T: Sync>(items: &[T], parallel: usize, work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failure = Mutex::new(None);
+    let run = || {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = work(item) {
+                next.store(items.len(), Ordering::Relaxed);
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            }
+        }
+    };
+    match items.len().min(parallel) {
+        0 | 1 => run(),
+        count => std::thread::scope(|scope| {
+            (0..count).for_each(|_| {
+                scope.spawn(run);
+            });
+        }),
+    }
+    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
 #[derive(Default)]

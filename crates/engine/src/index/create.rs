@@ -37,6 +37,11 @@ struct PartialDescriptor {
 }
 
 impl SourceName {
+    /// The image of a place.
+    pub fn at(location: Location) -> Self {
+        Self { text: location.to_string(), location: Some(location), descriptor: PartialDescriptor::default() }
+    }
+
     /// Parses a source.
     ///
     /// # Errors
@@ -234,6 +239,8 @@ fn publish(
     let document = ManifestDocument::parse(created.combined.bytes.clone(), None)
         .map_err(|source| ContentError::Document { what: created.combined.descriptor.digest.to_string(), source })?;
     let result = Found { descriptor: created.combined.descriptor.clone(), document };
+    let target = Transfer::new(contents, tags[0], tags[0], cancel, &forward);
+    target.check(&result)?;
     // a document without children is a manifest copied as it is
     let whole = [(result.descriptor.clone(), 0)];
     let children = if result.document.as_index().is_some() { &created.combined.children[..] } else { &whole };
@@ -242,20 +249,19 @@ fn publish(
         let from = source.location.to_string();
         let digest = child.digest.clone();
         events(CreateEvent::Copying { digest: digest.clone(), from: from.clone(), to: repository.to_owned() });
-        let transfer = Transfer::new(contents, &source.location, tags[0], cancel, &forward);
-        let is_there = source.location.repository() == repository;
+        // reading the child proves that it is there; within a repository nothing needs to move
+        let is_there = source.location.repository() == repository && !matches!(tags[0], Location::Archive(_));
         let copied = contents.document(&source.location, child).and_then(|child| {
-            // within a repository nothing needs to move; reading the child proves that it is there
-            if is_there { Ok(()) } else { transfer.tree(&child, &|_| true) }
+            if is_there { Ok(()) } else { target.between(&source.location, tags[0]).tree(&child, &|_| true).map(drop) }
         });
         copied.map_err(|source| IndexError::Copy { digest, from, to: tags[0].to_string(), source })?;
     }
     for tag in tags {
         let digest = result.document.digest().clone();
         events(CreateEvent::Naming { digest: digest.clone(), to: tag.to_string() });
-        let transfer = Transfer::new(contents, tag, tag, cancel, &forward);
+        let transfer = target.between(tag, tag);
         let named = transfer.put(&result).and_then(|()| transfer.name(&result));
         named.map_err(|source| IndexError::Publish { digest, to: tag.to_string(), source })?;
     }
-    Ok(())
+    Ok(target.finish()?)
 }

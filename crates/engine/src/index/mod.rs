@@ -3,12 +3,16 @@
 mod combine;
 mod create;
 mod load;
+mod merge;
+mod record;
 #[cfg(test)]
 mod tests;
 
 pub use combine::{CombineError, Combined, Source};
 pub use create::{CreateEvent, CreateRequest, Created, SourceName, create, plan};
 pub use load::{Attestations, ImageSet, load};
+pub use merge::{Complaint, MergeError, MergeRequest, NamedRecord, check_records, plan_merge};
+pub use record::{BuildRecord, RECORD_LIMIT, RecordError, RecordedFile, RecordedPlatform, SourceRevision};
 
 use thiserror::Error;
 

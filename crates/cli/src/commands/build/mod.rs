@@ -2,6 +2,7 @@
 
 mod call;
 mod flags;
+mod record;
 mod report;
 mod request;
 
@@ -102,6 +103,12 @@ pub struct BuildArguments {
     /// Push the image, all its platforms, to its registry
     #[arg(long)]
     push: bool,
+    /// Push by digest alone, to the repository of --tag: no tag is moved
+    #[arg(long)]
+    push_by_digest: bool,
+    /// Write what was pushed, and of what it was built, to a file that `imagetools merge` reads
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// Suppress the build output and print image ID on success
     #[arg(long, short)]
     quiet: bool,
@@ -141,6 +148,7 @@ impl BuildArguments {
         if let Some(call) = self.asked()? {
             return call::answer(&call, context.engine()?, &request, mode);
         }
+        self.check_record(&request)?;
         context.enter_namespace()?;
         let cancel = interrupt::listen();
         let description = format!("building with \"{}\" instance using {LOCAL_DRIVER} driver", builder.name);
@@ -165,7 +173,8 @@ impl BuildArguments {
         let outcome = result.map_err(explain)?;
         // a builder that was removed meanwhile has no record to keep
         let _ = builders.touch(&builder.name, jiff::Timestamp::now().to_string());
-        self.finish(&outcome, &builder.name)
+        self.finish(&outcome, &builder.name)?;
+        self.write_record(&request, &outcome)
     }
 
     fn finish(&self, outcome: &BuildOutcome, builder: &str) -> CommandResult {

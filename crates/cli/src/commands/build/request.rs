@@ -239,8 +239,11 @@ impl BuildArguments {
             }
             outputs.extend(ExportOptions::parse(&output, Some(&stdout))?);
         }
-        if self.push {
+        if self.push && !self.push_by_digest {
             outputs.push(ExportOptions::new(Target::Push));
+        }
+        if self.push_by_digest {
+            outputs.push(ExportOptions { push_by_digest: true, ..ExportOptions::new(Target::Push) });
         }
         if self.load {
             outputs.push(ExportOptions::new(Target::Store));

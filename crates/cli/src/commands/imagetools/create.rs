@@ -122,13 +122,13 @@ impl CreateArguments {
 }
 
 /// Shows each repository as a step whose log tells what is copied.
-struct Report {
+pub(super) struct Report {
     reporter: Reporter,
     current: Mutex<Option<Digest>>,
 }
 
 impl Report {
-    fn new(display: &Display) -> Self {
+    pub(super) fn new(display: &Display) -> Self {
         Self { reporter: Reporter::new(display), current: Mutex::new(None) }
     }
 
@@ -136,7 +136,7 @@ impl Report {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn event(&self, event: CreateEvent) {
+    pub(super) fn event(&self, event: CreateEvent) {
         let line = match event {
             CreateEvent::Pushing { repository } => {
                 let step = self.reporter.start(&format!("[internal] pushing {repository}"));
@@ -153,7 +153,7 @@ impl Report {
         }
     }
 
-    fn end(&self, error: Option<String>) {
+    pub(super) fn end(&self, error: Option<String>) {
         if let Some(step) = self.current().take() {
             self.reporter.complete(&step, error);
         }

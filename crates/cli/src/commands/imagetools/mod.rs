@@ -2,6 +2,7 @@
 
 mod create;
 mod inspect;
+mod merge;
 mod schemas;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,8 @@ pub enum ImagetoolsCommand {
     Inspect(inspect::InspectArguments),
     /// Create a new image based on source images
     Create(create::CreateArguments),
+    /// Put together what several runners built, from the records of `build --record`
+    Merge(merge::MergeArguments),
 }
 
 impl ImagetoolsCommand {
@@ -26,6 +29,7 @@ impl ImagetoolsCommand {
         match self {
             Self::Inspect(arguments) => arguments.run(context),
             Self::Create(arguments) => arguments.run(context),
+            Self::Merge(arguments) => arguments.run(context),
         }
     }
 }
