@@ -14,9 +14,11 @@ mod image;
 mod images;
 mod imagetools;
 mod import;
+mod index;
 mod inspect;
 mod login;
 mod pin;
+mod manifest;
 mod prune;
 mod pull;
 mod push;
@@ -30,6 +32,8 @@ pub mod version;
 use clap::Subcommand;
 use onetag_engine::content::ContentError;
 use onetag_engine::copy::CopyError;
+use onetag_engine::index::edit::EditError;
+use onetag_engine::index::pending::PendingError;
 use onetag_engine::index::{IndexError, MergeError};
 use onetag_engine::pull::PullError;
 use onetag_engine::push::PushError;
@@ -53,6 +57,12 @@ pub enum Command {
     /// Indexes in registries, image layouts and the local store
     #[command(subcommand)]
     Imagetools(imagetools::ImagetoolsCommand),
+    /// Change an index where it is
+    #[command(subcommand)]
+    Index(index::IndexCommand),
+    /// Manifest lists in Docker's spelling
+    #[command(subcommand)]
+    Manifest(manifest::ManifestCommand),
     /// List images: tag, index, platforms
     Images(images::ImagesArguments),
     /// Inspect, tag, remove, import and prune images
@@ -134,6 +144,8 @@ impl Command {
             Self::Build(arguments) => arguments.run(context),
             Self::Builder(command) | Self::Buildx(command) => command.run(context),
             Self::Imagetools(command) => command.run(context),
+            Self::Index(command) => command.run(context),
+            Self::Manifest(command) => command.run(context),
             Self::Images(arguments) => arguments.run(context),
             Self::Image(command) => command.run(context),
             Self::Inspect(arguments) => arguments.run(context),
@@ -198,6 +210,14 @@ fn registry_cause<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'
     });
     let content = content.or_else(|| match cause.downcast_ref::<MergeError>() {
         Some(MergeError::Index(IndexError::Content(content))) => Some(content),
+        _ => None,
+    });
+    let content = content.or_else(|| match cause.downcast_ref::<PendingError>() {
+        Some(PendingError::Content(content) | PendingError::Index(IndexError::Content(content))) => Some(content),
+        _ => None,
+    });
+    let content = content.or_else(|| match cause.downcast_ref::<EditError>() {
+        Some(EditError::Content(content)) => Some(content),
         _ => None,
     });
     match content.or_else(|| cause.downcast_ref::<ContentError>()) {

@@ -229,7 +229,10 @@ impl<'a> Transfer<'a> {
     }
 
     /// Moves blobs, several at a time where the destination is no single file, and stops at the first error.
-    fn blobs(&self, blobs: &[Descriptor]) -> Result<()> {
+    ///
+    /// # Errors
+    /// The first error.
+    pub(crate) fn blobs(&self, blobs: &[Descriptor]) -> Result<()> {
         let parallel = if matches!(self.to, Location::Archive(_)) { 1 } else { PARALLEL };
         in_parallel(blobs, parallel, |blob| self.check_cancel().and_then(|()| self.blob(blob)))
     }
@@ -337,7 +340,33 @@ impl<'a> Transfer<'a> {
         Ok(Box::new(FileSource { path, size: blob.size }))
     }
 
-    fn document(&self, document: &ManifestDocument) -> Result<()> {
+    /// Writes a small blob that is at hand.
+    ///
+    /// # Errors
+    /// When the destination does not take it.
+    pub(crate) fn put_blob(&self, blob: &Descriptor, bytes: &[u8]) -> Result<()> {
+        self.check_cancel()?;
+        let engine = self.contents.engine();
+        match &self.to {
+            Location::Store(_) => drop(engine.store()?.put_document(bytes)?),
+            Location::Registry(reference) => {
+                engine.client()?.push_blob(reference, blob, &bytes.to_vec(), &[])?;
+            }
+            Location::Layout(name) => layout::write(&name.path, &blob.digest, &mut &*bytes)?,
+            Location::Archive(_) => {
+                if let Some(packing) = self.packing()?.as_mut() {
+                    packing.blob(&blob.digest, blob.size, &mut &*bytes)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a document without a name; what it names MUST be there.
+    ///
+    /// # Errors
+    /// When the destination does not take it.
+    pub(crate) fn document(&self, document: &ManifestDocument) -> Result<()> {
         self.check_cancel()?;
         match &self.to {
             Location::Store(_) => {

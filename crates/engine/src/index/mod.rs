@@ -2,8 +2,10 @@
 
 mod combine;
 mod create;
+pub mod edit;
 mod load;
 mod merge;
+pub mod pending;
 mod record;
 #[cfg(test)]
 mod tests;

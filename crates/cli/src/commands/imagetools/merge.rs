@@ -104,6 +104,7 @@ fn explain(error: MergeError, request: &MergeRequest) -> CommandError {
     let build = |platform: &Platform, file: &str| {
         format!("onetag build --platform {platform} --push-by-digest --record {file} -t {repository} .")
     };
+    let mixed = |file: &str| format!("build {file} again of the same revision, or add --allow-mixed if this is meant");
     let hints: Vec<String> = match &error {
         MergeError::Refused { complaints } => complaints
             .iter()
@@ -115,10 +116,8 @@ fn explain(error: MergeError, request: &MergeRequest) -> CommandError {
                     format!("leave {file} out, or add {platform} to --expect")
                 }
                 Complaint::Duplicate { files: [first, other], .. } => format!("leave {first} or {other} out"),
-                Complaint::MixedSource { other, .. } | Complaint::MixedDockerfile { other, .. } => format!(
-                    "build {} again of the same revision, or add --allow-mixed if this is meant",
-                    other.0
-                ),
+                Complaint::MixedSource { other: (file, _), .. } => mixed(file),
+                Complaint::MixedDockerfile { other: (file, _), .. } => mixed(file),
             })
             .collect(),
         MergeError::Unreachable { file, .. } | MergeError::OtherPlatforms { file, .. } => {
