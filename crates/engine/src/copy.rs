@@ -110,10 +110,9 @@ pub fn copy(
     let transfer = Transfer::new(contents, &request.source, &request.destination, cancel, events);
     transfer.check(&found)?;
     if matches!(request.part, Part::Sparse(_)) {
-        transfer.offer(&found).map_err(|source| CopyError::SparseRefused {
-            destination: request.destination.repository(),
-            source,
-        })?;
+        transfer
+            .offer(&found)
+            .map_err(|source| CopyError::SparseRefused { destination: request.destination.repository(), source })?;
     }
     let moved = transfer.tree(&found, &*is_wanted)?;
     let referrers = if request.referrers { about(&transfer, &contents, request, &moved)? } else { 0 };
@@ -155,7 +154,8 @@ fn available(found: &Found) -> Vec<Platform> {
 
 /// The manifest of a platform. A manifest that is no index is taken if it is of that platform.
 fn one(contents: &Contents<'_>, source: &Location, found: Found, wanted: &Platform) -> Result<Found, CopyError> {
-    let no_match = |available| CopyError::NoMatch { source_name: source.to_string(), wanted: wanted.clone(), available };
+    let no_match =
+        |available| CopyError::NoMatch { source_name: source.to_string(), wanted: wanted.clone(), available };
     let matcher = only(wanted);
     let Some(index) = found.document.as_index() else {
         let Some(manifest) = found.document.as_manifest() else { return Ok(found) };

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a binary with a store of its own, a registry, a base of five platforms.
 
-use onetag_testkit::fixture::{self, PLATFORMS};
+use onetag_oci::Platform;
+use onetag_testkit::fixture::{self, Image, Multi, PLATFORMS};
 use onetag_testkit::host::{has_foreign_handlers, private_binfmt};
 use onetag_testkit::user::User;
 use onetag_testkit::{Onetag, Served};
@@ -60,6 +61,26 @@ impl World {
     /// [`World::push_base`] for all five platforms.
     pub fn push_five(&self) -> Result<String, String> {
         self.push_base(&PLATFORMS)
+    }
+
+    /// Writes a layout with an index of tiny images that nobody runs, and copies it to `name` in the registry.
+    pub fn push_tiny(&self, name: &str, platforms: &[&str]) -> (String, Multi) {
+        let image = |platform: &&str| {
+            let layer = format!("not a layer, but a blob for {platform} in {name}").into_bytes();
+            Image::new(platform.parse::<Platform>().expect("a platform").normalize(), layer)
+        };
+        let multi = Multi::new(platforms.iter().map(image).collect());
+        let folder = self.onetag.work().join("tiny").join(name.replace([':', '/'], "-"));
+        multi.write_layout(&folder, "tiny").expect("own folder");
+        self.onetag.user().own_tree(&self.onetag.work());
+        let reference = self.reference(name);
+        self.onetag.ok(&format!("copy --quiet oci:{}:tiny {reference}", folder.display()));
+        (reference, multi)
+    }
+
+    /// The exact bytes that a name means.
+    pub fn raw(&self, name: &str) -> Vec<u8> {
+        self.onetag.ok(&format!("imagetools inspect --raw {name}")).stdout
     }
 
     /// Whether this user can run programs of other machines here.

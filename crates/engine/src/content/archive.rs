@@ -128,12 +128,7 @@ impl ArchiveView {
     /// Opens an archive. A compressed one is decompressed to an unnamed file in `scratch`.
     pub(crate) fn open(kind: ArchiveKind, path: &Path, scratch: &Path) -> Result<Self, ArchiveError> {
         let archive = ImageArchive::open(path, scratch)?;
-        let mut view = Self {
-            index: Index::new(Vec::new()),
-            made: HashMap::new(),
-            placed: HashMap::new(),
-            archive,
-        };
+        let mut view = Self { index: Index::new(Vec::new()), made: HashMap::new(), placed: HashMap::new(), archive };
         match kind {
             ArchiveKind::Oci => view.index = view.archive.json("index.json")?,
             ArchiveKind::Docker => view.read_docker()?,
@@ -165,7 +160,12 @@ impl ArchiveView {
     }
 
     /// A manifest of the config and the layers as they lie there.
-    fn make_manifest(&mut self, image: &DockerEntry, bytes: Vec<u8>, config: Place) -> Result<Descriptor, ArchiveError> {
+    fn make_manifest(
+        &mut self,
+        image: &DockerEntry,
+        bytes: Vec<u8>,
+        config: Place,
+    ) -> Result<Descriptor, ArchiveError> {
         let archive = &self.archive;
         let digest = Digest::sha256(&bytes);
         let parsed: ImageConfig = serde_json::from_slice(&bytes).map_err(|source| ArchiveError::Document {

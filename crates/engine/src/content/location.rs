@@ -238,7 +238,9 @@ mod tests {
         }
         let digest = format!("sha256:{}", "a".repeat(64));
         assert_eq!(Location::parse(&format!("oci:x@{digest}")).unwrap().to_string(), format!("oci:x@{digest}"));
-        for text in ["", "UPPER", "store:", "oci:", "oci:x@sha256:1", "app@sha256:1", "oci-archive:", "docker-archive::x"] {
+        for text in
+            ["", "UPPER", "store:", "oci:", "oci:x@sha256:1", "app@sha256:1", "oci-archive:", "docker-archive::x"]
+        {
             assert!(Location::parse(text).is_err(), "{text}");
         }
     }

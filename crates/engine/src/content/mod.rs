@@ -1,6 +1,7 @@
 //! Where images are — a registry, the local store, an image layout, an archive — behind one way to read and write them.
 
 pub(crate) mod archive;
+mod files;
 mod layout;
 mod location;
 mod packing;
@@ -8,6 +9,7 @@ mod reader;
 mod referrers;
 mod relay;
 mod transfer;
+mod writing;
 
 pub use archive::ArchiveError;
 pub use layout::LayoutError;

@@ -71,7 +71,8 @@ impl Packing {
                 self.archive.append_data(&mut header, &folder, io::empty()).map_err(|error| self.at(error))?;
             }
         }
-        let mut verified = Verified { content: content.take(size), digester: Digester::new(digest.algorithm()), count: 0 };
+        let mut verified =
+            Verified { content: content.take(size), digester: Digester::new(digest.algorithm()), count: 0 };
         let name = format!("blobs/{}/{}", digest.algorithm().name(), digest.encoded());
         self.archive.append_data(&mut header(size, 0o644), name, &mut verified).map_err(|error| self.at(error))?;
         if verified.count != size {

@@ -78,9 +78,7 @@ impl<'a> Contents<'a> {
                 let view = self.engine.archive(location)?;
                 let descriptor = match &place.digest {
                     Some(digest) => Descriptor::new(String::new(), digest.clone(), view.size(digest).unwrap_or(0)),
-                    None => {
-                        layout::find_in(&view.index, &place.path, place.name.as_deref())?.ok_or_else(absent)?
-                    }
+                    None => layout::find_in(&view.index, &place.path, place.name.as_deref())?.ok_or_else(absent)?,
                 };
                 self.document(location, &descriptor)
             }

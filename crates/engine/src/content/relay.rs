@@ -34,7 +34,8 @@ impl BlobSource for Relay {
         let (client, from, blob, cancel) =
             (self.client.clone(), self.from.clone(), self.blob.clone(), self.cancel.clone());
         let fetch = move || {
-            let mut sink = Pieces { sender, held: Vec::new(), offset_bytes, skip_bytes: offset_bytes, sent_bytes: 0, cancel };
+            let mut sink =
+                Pieces { sender, held: Vec::new(), offset_bytes, skip_bytes: offset_bytes, sent_bytes: 0, cancel };
             let fetched = client.fetch_blob(&from, &blob, &mut sink);
             // the last piece leaves only when all of the content has proved right, so that no upload of wrong content ends
             let last = fetched.map(|()| std::mem::take(&mut sink.held)).map_err(io::Error::other);
@@ -90,7 +91,10 @@ impl BlobSink for Pieces {
             return Ok(());
         }
         // what has left cannot be taken back
-        Err(io::Error::other(format!("the registry sent content that is not what its digest says; {} bytes of it had been passed on, unfinished", self.sent_bytes)))
+        Err(io::Error::other(format!(
+            "the registry sent content that is not what its digest says; {} bytes of it had been passed on, unfinished",
+            self.sent_bytes
+        )))
     }
 }
 

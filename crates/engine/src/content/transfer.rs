@@ -2,24 +2,23 @@
 //! last. From a registry to another nothing touches a disk.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use onetag_oci::{Descriptor, Digest, ManifestDocument, Reference, media_type};
-use onetag_registry::{BlobSink, BlobSource, Pushed};
+use onetag_registry::{BlobSource, Pushed};
 use onetag_solver::Cancellation;
-use onetag_store::{BlobWriter, Store};
+use onetag_store::Store;
 
+use super::files::{FileSource, StoreSink};
 use super::layout;
-use super::location::{ArchiveKind, ArchiveName, Location};
+use super::location::Location;
 use super::packing::Packing;
 use super::reader::{Contents, Found};
 use super::referrers::{artifact_type, place_of};
 use super::relay::Relay;
-use super::{ArchiveError, ContentError, Result};
+use super::{ContentError, Result};
 
 /// Indexes in indexes are followed this deep.
 const MAXIMUM_DEPTH: usize = 8;
@@ -66,13 +65,13 @@ pub enum TransferEvent {
 
 /// A move from one place to another.
 pub struct Transfer<'a> {
-    contents: Contents<'a>,
+    pub(super) contents: Contents<'a>,
     from: Location,
-    to: Location,
+    pub(super) to: Location,
     cancel: &'a Cancellation,
     events: &'a (dyn Fn(TransferEvent) + Sync),
     /// The archive that is being written, if the destination is one.
-    packing: Arc<Mutex<Option<Packing>>>,
+    pub(super) packing: Arc<Mutex<Option<Packing>>>,
 }
 
 impl<'a> Transfer<'a> {
@@ -136,58 +135,6 @@ impl<'a> Transfer<'a> {
         Ok(moved)
     }
 
-    /// Offers an index to the destination without its children, to learn whether it takes such; the index stays there,
-    /// without a name. Layouts, archives and the store take it always.
-    ///
-    /// # Errors
-    /// When the destination refuses it.
-    pub fn offer(&self, found: &Found) -> Result<()> {
-        match &self.to {
-            Location::Registry(_) => self.document(&found.document),
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether the destination can hold such a document at all; to be asked before anything moves.
-    ///
-    /// # Errors
-    /// When it cannot, with the reason.
-    pub fn check(&self, found: &Found) -> Result<()> {
-        let not = |problem| ContentError::NotWritable { location: self.to.to_string(), problem };
-        match &self.to {
-            Location::Archive(ArchiveName { kind: ArchiveKind::Docker, place }) if found.document.as_index().is_some() => {
-                Err(ArchiveError::NoIndex { path: place.path.clone() }.into())
-            }
-            Location::Archive(ArchiveName { place, .. }) if place.path.is_dir() => Err(not("it is a folder")),
-            to => match to.digest() {
-                Some(digest) if digest != found.document.digest() => {
-                    Err(not("the digest in its name is not that of the image"))
-                }
-                _ => Ok(()),
-            },
-        }
-    }
-
-    /// Ends what is written as one file. MUST be called after the last name is given; elsewhere it does nothing.
-    ///
-    /// # Errors
-    /// When the archive cannot be written.
-    pub fn finish(&self) -> Result<()> {
-        let packing = self.packing.lock().unwrap_or_else(PoisonError::into_inner).take();
-        packing.map_or(Ok(()), |packing| Ok(packing.finish()?))
-    }
-
-    /// The archive being written, begun where it has not been.
-    fn packing(&self) -> Result<MutexGuard<'_, Option<Packing>>> {
-        let mut packing = self.packing.lock().unwrap_or_else(PoisonError::into_inner);
-        if packing.is_none()
-            && let Location::Archive(ArchiveName { kind, place }) = &self.to
-        {
-            *packing = Some(Packing::begin(*kind, &place.path)?);
-        }
-        Ok(packing)
-    }
-
     /// Lists blobs and documents, children before parents.
     fn plan(&self, found: &Found, wanted: &dyn Fn(&Descriptor) -> bool, depth: usize, plan: &mut Plan) -> Result<()> {
         if !plan.seen.insert(found.descriptor.digest.clone()) {
@@ -224,7 +171,7 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    fn check_cancel(&self) -> Result<()> {
+    pub(super) fn check_cancel(&self) -> Result<()> {
         if self.cancel.is_cancelled() { Err(ContentError::Interrupted) } else { Ok(()) }
     }
 
@@ -339,121 +286,6 @@ impl<'a> Transfer<'a> {
         }
         Ok(Box::new(FileSource { path, size: blob.size }))
     }
-
-    /// Writes a small blob that is at hand.
-    ///
-    /// # Errors
-    /// When the destination does not take it.
-    pub(crate) fn put_blob(&self, blob: &Descriptor, bytes: &[u8]) -> Result<()> {
-        self.check_cancel()?;
-        let engine = self.contents.engine();
-        match &self.to {
-            Location::Store(_) => drop(engine.store()?.put_document(bytes)?),
-            Location::Registry(reference) => {
-                engine.client()?.push_blob(reference, blob, &bytes.to_vec(), &[])?;
-            }
-            Location::Layout(name) => layout::write(&name.path, &blob.digest, &mut &*bytes)?,
-            Location::Archive(_) => {
-                if let Some(packing) = self.packing()?.as_mut() {
-                    packing.blob(&blob.digest, blob.size, &mut &*bytes)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes a document without a name; what it names MUST be there.
-    ///
-    /// # Errors
-    /// When the destination does not take it.
-    pub(crate) fn document(&self, document: &ManifestDocument) -> Result<()> {
-        self.check_cancel()?;
-        match &self.to {
-            Location::Store(_) => {
-                self.contents.engine().store()?.put_document(document.bytes())?;
-            }
-            Location::Registry(reference) => {
-                let reference = reference.without_tag().with_digest(document.digest().clone());
-                let client = self.contents.engine().client()?;
-                client.push_manifest(&reference, document.bytes(), document.media_type())?;
-            }
-            Location::Layout(name) => layout::write(&name.path, document.digest(), &mut document.bytes())?,
-            Location::Archive(_) => {
-                if let Some(packing) = self.packing()?.as_mut() {
-                    packing.blob(document.digest(), document.bytes().len() as u64, &mut document.bytes())?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes one document without a name, where the place can hold such. A registry takes it with its name only.
-    ///
-    /// # Errors
-    /// When the place does not take it.
-    pub fn put(&self, found: &Found) -> Result<()> {
-        match &self.to {
-            Location::Registry(_) => Ok(()),
-            _ => self.document(&found.document),
-        }
-    }
-
-    /// Gives the destination's name to a document that is there.
-    ///
-    /// # Errors
-    /// When the place does not take it.
-    pub fn name(&self, found: &Found) -> Result<()> {
-        self.check_cancel()?;
-        let mut descriptor = Descriptor::new(
-            found.document.media_type(),
-            found.document.digest().clone(),
-            found.document.bytes().len() as u64,
-        );
-        descriptor.annotations = found.descriptor.annotations.clone();
-        descriptor.artifact_type = found.descriptor.artifact_type.clone();
-        match &self.to {
-            Location::Store(reference) => {
-                self.contents.engine().store()?.set_reference(&reference.to_string(), descriptor)?
-            }
-            Location::Registry(reference) => self.tag(reference, &found.document)?,
-            Location::Layout(name) => layout::set(&name.path, name.name.as_deref(), &descriptor)?,
-            Location::Archive(archive) => {
-                if let Some(packing) = self.packing()?.as_mut() {
-                    packing.name(archive.place.name.as_deref(), &descriptor, &found.document)?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Transfer<'_> {
-    /// Gives a tag of a registry to a document. A registry that keeps its tags as they are refuses; where the tag means
-    /// the document already, that is as good.
-    fn tag(&self, reference: &Reference, document: &ManifestDocument) -> Result<()> {
-        let client = self.contents.engine().client()?;
-        let refused = match client.push_manifest(reference, document.bytes(), document.media_type()) {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
-        let is_final = match &refused {
-            onetag_registry::Error::Status { status, .. } => status.is_client_error(),
-            error => matches!(error, onetag_registry::Error::Denied { .. }),
-        };
-        if reference.tag().is_none() || !is_final {
-            return Err(refused.into());
-        }
-        match client.resolve(&reference.without_digest()) {
-            Ok(there) if there.digest == *document.digest() => Ok(()),
-            Ok(there) => Err(ContentError::TagRefused {
-                name: reference.to_string(),
-                means: there.digest,
-                wanted: document.digest().clone(),
-                source: refused,
-            }),
-            Err(_) => Err(refused.into()),
-        }
-    }
 }
 
 /// Does something with each item, `parallel` at a time, and stops at the first error.
@@ -484,51 +316,4 @@ struct Plan {
     seen: HashSet<Digest>,
     blobs: Vec<Descriptor>,
     documents: Vec<ManifestDocument>,
-}
-
-/// A blob in a file.
-#[derive(Debug)]
-pub(crate) struct FileSource {
-    pub(crate) path: PathBuf,
-    pub(crate) size: u64,
-}
-
-impl BlobSource for FileSource {
-    fn open(&self, offset_bytes: u64) -> io::Result<Box<dyn Read + Send>> {
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(offset_bytes))?;
-        Ok(Box::new(file))
-    }
-
-    fn size(&self) -> u64 {
-        self.size
-    }
-}
-
-/// Writes a fetched blob into the store, which verifies it.
-struct StoreSink<'a> {
-    writer: BlobWriter,
-    blob: &'a Descriptor,
-    events: &'a (dyn Fn(TransferEvent) + Sync),
-    cancel: &'a Cancellation,
-}
-
-impl BlobSink for StoreSink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.cancel.is_cancelled() {
-            return Err(io::Error::other("interrupted"));
-        }
-        self.writer.write_all(bytes)?;
-        let (digest, total) = (self.blob.digest.clone(), self.blob.size);
-        (self.events)(TransferEvent::Progress { digest, current: self.writer.written(), total });
-        Ok(())
-    }
-
-    fn restart(&mut self) -> io::Result<()> {
-        self.writer.restart().map_err(io::Error::other)
-    }
-
-    fn verifies(&self) -> bool {
-        true
-    }
 }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::presence::{document, entries};
 use super::{ImageError, Result};
 use crate::content::ContentError;
+use crate::content::archive::resolve;
 
 /// An archive may be this many times as large as its compressed form.
 const RATIO: u64 = 1000;
@@ -123,23 +124,6 @@ fn put(store: &Store, name: &str, content: &mut dyn Read) -> Result<(Digest, u64
     };
     io::copy(content, &mut writer).and_then(|_| writer.flush()).map_err(ImageError::Read)?;
     Ok(writer.finish(expected.as_ref(), None)?)
-}
-
-/// Where a link of the archive leads: old archives share layers by symbolic links among their folders.
-fn resolve(name: &str, target: &str, is_hard: bool) -> String {
-    if is_hard {
-        return target.trim_start_matches("./").to_owned();
-    }
-    let mut parts: Vec<&str> = name.split('/').collect();
-    parts.pop();
-    for part in target.split('/') {
-        match part {
-            ".." => drop(parts.pop()),
-            "." | "" => {}
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
 }
 
 fn from_layout(store: &Store, bytes: &[u8]) -> Result<Vec<Loaded>> {

@@ -95,7 +95,9 @@ impl fmt::Display for Complaint {
             }
             Self::MixedDockerfile { first, other } => {
                 let words = |digest: &Option<Digest>| {
-                    digest.as_ref().map_or_else(|| "an unknown Dockerfile".to_owned(), |digest| format!("Dockerfile {digest}"))
+                    digest
+                        .as_ref()
+                        .map_or_else(|| "an unknown Dockerfile".to_owned(), |digest| format!("Dockerfile {digest}"))
                 };
                 write!(f, "{} is of {}, {} of {}", first.0, words(&first.1), other.0, words(&other.1))
             }
@@ -295,10 +297,8 @@ mod tests {
 
     #[test]
     fn everything_that_is_wrong_is_told_at_once() {
-        let records = vec![
-            record("a", &["linux/amd64"], Some("1")),
-            record("b", &["linux/amd64", "linux/386"], Some("2")),
-        ];
+        let records =
+            vec![record("a", &["linux/amd64"], Some("1")), record("b", &["linux/amd64", "linux/386"], Some("2"))];
         let complaints = check_records(&request(records, &["linux/amd64", "linux/arm64"])).unwrap_err();
         assert_eq!(complaints.len(), 4, "{complaints:?}");
         assert!(matches!(&complaints[0], Complaint::Duplicate { is_same: false, .. }));

@@ -248,12 +248,7 @@ impl PendingLists {
     ///
     /// # Errors
     /// [`PendingError::NotInList`], [`PendingError::Unsupported`].
-    pub fn annotate(
-        &self,
-        list: &Reference,
-        image: &Reference,
-        changes: &PlatformChanges,
-    ) -> Result<(), PendingError> {
+    pub fn annotate(&self, list: &Reference, image: &Reference, changes: &PlatformChanges) -> Result<(), PendingError> {
         let mut found = match self.get(list, image) {
             Err(PendingError::NotFound { .. }) => {
                 return Err(PendingError::NotInList { image: image.familiar(), list: list.familiar() });
@@ -290,9 +285,7 @@ impl PendingLists {
         let folder = self.folder(list);
         match fs::remove_dir_all(&folder) {
             Ok(()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Err(PendingError::NotFound { name: list.familiar() })
-            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(PendingError::NotFound { name: list.familiar() }),
             Err(source) => Err(PendingError::Io { action: "remove", path: folder, source }),
         }
     }

@@ -196,8 +196,7 @@ mod tests {
     #[test]
     fn records_read_back_and_others_are_refused() {
         let digest = Digest::sha256(b"x");
-        let platforms =
-            vec![RecordedPlatform { platform: "linux/arm/v7".parse().unwrap(), manifest: digest.clone() }];
+        let platforms = vec![RecordedPlatform { platform: "linux/arm/v7".parse().unwrap(), manifest: digest.clone() }];
         let descriptor = Descriptor::new(media_type::OCI_MANIFEST, digest, 1);
         let reference = Reference::parse("localhost:5000/app:tag").unwrap();
         let mut record = BuildRecord::new(&reference, descriptor, platforms, "2024-01-01T00:00:00Z".to_owned());

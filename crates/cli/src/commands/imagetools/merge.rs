@@ -49,7 +49,9 @@ impl MergeArguments {
     /// Runs the command.
     pub fn run(&self, context: &Context) -> CommandResult {
         if !self.dry_run && self.tag.is_empty() {
-            return Err(CommandError::new("the image needs a name").with_hint("-t REGISTRY/REPOSITORY:TAG, or --dry-run"));
+            return Err(
+                CommandError::new("the image needs a name").with_hint("-t REGISTRY/REPOSITORY:TAG, or --dry-run")
+            );
         }
         let mode = Mode::choose(Some(&self.progress))?;
         let request = self.request()?;
@@ -94,7 +96,8 @@ fn read(path: &Path) -> CommandResult<NamedRecord> {
     let file = std::fs::File::open(path).map_err(|error| cannot(error.into()))?;
     file.take(RECORD_LIMIT as u64 + 1).read_to_end(&mut bytes).map_err(|error| cannot(error.into()))?;
     let record = BuildRecord::parse(&bytes).map_err(|error| {
-        cannot(error.into()).with_hint(format!("onetag build --push-by-digest --record {} -t REPOSITORY .", path.display()))
+        cannot(error.into())
+            .with_hint(format!("onetag build --push-by-digest --record {} -t REPOSITORY .", path.display()))
     })?;
     Ok(NamedRecord { file: path.display().to_string(), record })
 }
@@ -123,7 +126,11 @@ fn explain(error: MergeError, request: &MergeRequest) -> CommandError {
         MergeError::Unreachable { file, .. } | MergeError::OtherPlatforms { file, .. } => {
             let named = request.records.iter().find(|named| named.file == *file);
             let platforms = named.map(|named| &named.record.platforms);
-            platforms.and_then(|platforms| platforms.first()).map(|first| build(&first.platform, file)).into_iter().collect()
+            platforms
+                .and_then(|platforms| platforms.first())
+                .map(|first| build(&first.platform, file))
+                .into_iter()
+                .collect()
         }
         MergeError::Index(_) => Vec::new(),
     };

@@ -133,9 +133,8 @@ impl EditArguments {
                 key: annotation.key,
             }));
         }
-        let names_changes = !request.config.is_empty()
-            || !request.annotations.is_empty()
-            || !request.remove_annotations.is_empty();
+        let names_changes =
+            !request.config.is_empty() || !request.annotations.is_empty() || !request.remove_annotations.is_empty();
         if !request.platforms.is_empty() && !names_changes {
             return Err(CommandError::new("--platform says whose images change, and no change is named")
                 .with_hint("--label KEY=VALUE, --env NAME=VALUE, … ; --remove PLATFORM takes a platform out"));
@@ -173,7 +172,9 @@ impl EditArguments {
     fn explain(&self, error: EditError) -> CommandError {
         let name = &self.name;
         let hint = match &error {
-            EditError::NoIndex { .. } => Some(format!("onetag imagetools create -t {name} {name}    (makes an index of it)")),
+            EditError::NoIndex { .. } => {
+                Some(format!("onetag imagetools create -t {name} {name}    (makes an index of it)"))
+            }
             EditError::NoPlatform { wanted, .. } if self.replace.iter().any(|text| text.ends_with(wanted.as_str())) => {
                 Some("--add in place of --replace adds a platform".to_owned())
             }
@@ -213,8 +214,10 @@ fn words(flag: &str, text: &str) -> CommandResult<Vec<String>> {
     }
     if text.contains(char::is_whitespace) {
         let listed: Vec<String> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
-        return Err(CommandError::new(format!("--{flag} {text:?}: a program with arguments is written as a JSON array"))
-            .with_hint(format!("--{flag} '[{}]'", listed.join(", "))));
+        return Err(CommandError::new(format!(
+            "--{flag} {text:?}: a program with arguments is written as a JSON array"
+        ))
+        .with_hint(format!("--{flag} '[{}]'", listed.join(", "))));
     }
     Ok(Some(text.to_owned()).filter(|text| !text.is_empty()).into_iter().collect())
 }

@@ -42,7 +42,8 @@ impl InspectArguments {
             Err(PendingError::NotFound { .. }) => {}
             images => return self.list(&images.map_err(explain)?),
         }
-        let found = Contents::new(engine).find(&Location::Registry(name.clone())).map_err(|error| explain(error.into()))?;
+        let found =
+            Contents::new(engine).find(&Location::Registry(name.clone())).map_err(|error| explain(error.into()))?;
         if found.document.as_index().is_some() {
             return self.list(&fetch_list(engine, &name, &found).map_err(explain)?);
         }

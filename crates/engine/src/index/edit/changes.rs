@@ -38,9 +38,7 @@ impl ConfigChanges {
         for (name, value) in &self.variables {
             config.set_variable(&["config", "Env"], name, value.as_deref())?;
         }
-        for (member, what, words) in
-            [("Entrypoint", "entrypoint", &self.entrypoint), ("Cmd", "cmd", &self.command)]
-        {
+        for (member, what, words) in [("Entrypoint", "entrypoint", &self.entrypoint), ("Cmd", "cmd", &self.command)] {
             if let Some(words) = words {
                 let value = (!words.is_empty()).then(|| Value::from(words.clone()));
                 config.set_member(&["config", member], what, value, Value::to_string)?;

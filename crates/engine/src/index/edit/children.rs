@@ -1,6 +1,8 @@
 //! The entries of an index while it is changed.
 
-use onetag_oci::{Descriptor, Digest, Document, Manifest, ManifestDocument, Platform, PlatformMatcher, exact, media_type};
+use onetag_oci::{
+    Descriptor, Digest, Document, Manifest, ManifestDocument, Platform, PlatformMatcher, exact, media_type,
+};
 use serde_json::Value;
 
 use super::document::{Draft, point};
@@ -86,7 +88,11 @@ impl<'a> Children<'a> {
     }
 
     fn platforms(&self) -> Vec<Platform> {
-        self.list.iter().filter(|child| child.is_image()).filter_map(|child| child.descriptor.platform.clone()).collect()
+        self.list
+            .iter()
+            .filter(|child| child.is_image())
+            .filter_map(|child| child.descriptor.platform.clone())
+            .collect()
     }
 
     fn no_platform(&self, wanted: impl ToString) -> EditError {
@@ -264,7 +270,9 @@ impl<'a> Children<'a> {
 
     /// Changes configs and manifests, each image for itself.
     pub(super) fn change_images(&mut self) -> Result<(), EditError> {
-        for digest in self.meant(None).into_iter().map(|number| self.list[number].descriptor.digest.clone()).collect::<Vec<_>>() {
+        for digest in
+            self.meant(None).into_iter().map(|number| self.list[number].descriptor.digest.clone()).collect::<Vec<_>>()
+        {
             let Some(number) = self.list.iter().position(|child| child.descriptor.digest == digest) else { continue };
             let annotations = self.annotations(AnnotationTarget::Manifest, number);
             if self.request.config.is_empty() && annotations.is_empty() {
@@ -275,7 +283,12 @@ impl<'a> Children<'a> {
             let (platform, before) = (child.platform(), child.descriptor.digest.clone());
             let after = changed.descriptor.digest.clone();
             self.list[number] = changed;
-            self.changes.push(Change::Changed { platform: platform.clone(), before: before.clone(), after, differences });
+            self.changes.push(Change::Changed {
+                platform: platform.clone(),
+                before: before.clone(),
+                after,
+                differences,
+            });
             self.drop_attestations(&before, &platform);
         }
         Ok(())

@@ -152,8 +152,7 @@ impl Draft {
         };
         let is_meant = |entry: &String| entry.split_once('=').map_or(entry.as_str(), |(known, _)| known) == name;
         let position = list.iter().position(is_meant);
-        let before =
-            position.map(|at| list[at].split_once('=').map_or(String::new(), |(_, value)| value.to_owned()));
+        let before = position.map(|at| list[at].split_once('=').map_or(String::new(), |(_, value)| value.to_owned()));
         if before.as_deref() == after {
             return Ok(());
         }

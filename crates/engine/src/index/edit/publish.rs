@@ -52,16 +52,12 @@ pub fn plan_edit(engine: &Engine, request: &EditRequest) -> Result<Edited, EditE
     Ok(Edited { before, after, changes, children: list })
 }
 
-fn annotate_index(
-    request: &EditRequest,
-    draft: &mut Draft,
-    before: &Found,
-    is_docker: bool,
-) -> Result<(), EditError> {
+fn annotate_index(request: &EditRequest, draft: &mut Draft, before: &Found, is_docker: bool) -> Result<(), EditError> {
     let targets = request.annotations.iter().map(|annotation| annotation.target);
-    if targets.chain(request.remove_annotations.iter().map(|removal| removal.target)).any(|target| {
-        target == Some(AnnotationTarget::IndexDescriptor)
-    }) {
+    if targets
+        .chain(request.remove_annotations.iter().map(|removal| removal.target))
+        .any(|target| target == Some(AnnotationTarget::IndexDescriptor))
+    {
         return Err(EditError::IndexDescriptor);
     }
     let is_index = |target: Option<AnnotationTarget>| target == Some(AnnotationTarget::Index);
