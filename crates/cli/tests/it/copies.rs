@@ -94,8 +94,14 @@ fn every_place_keeps_every_byte() {
     let skopeo = require!(some program("skopeo"), "skopeo is not installed");
     let seen = world.onetag.run_program(&skopeo, "inspect --raw oci-archive:app.tar:app:1").success();
     assert_eq!(seen.stdout, multi.index.bytes());
-    world.onetag.run_program(&skopeo, "copy --all oci-archive:app.tar:app:1 oci:by-skopeo:1").success();
-    world.onetag.run_program(&skopeo, "copy --all oci:by-skopeo:1 oci-archive:by-skopeo.tar:1").success();
+    world
+        .onetag
+        .run_program(&skopeo, "copy --all --preserve-digests oci-archive:app.tar:app:1 oci:by-skopeo:1")
+        .success();
+    world
+        .onetag
+        .run_program(&skopeo, "copy --all --preserve-digests oci:by-skopeo:1 oci-archive:by-skopeo.tar:1")
+        .success();
     world.onetag.ok(&format!("copy oci-archive:by-skopeo.tar:1 {back}"));
     assert_eq!(world.raw(&back), multi.index.bytes());
 }
