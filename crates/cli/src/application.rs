@@ -29,12 +29,10 @@ Images here
   save, load   Move images to and from archives
   run          Run an image, natively or emulated
 Indexes in registries
-  imagetools   Inspect indexes, make them of several images
-  copy         Copy images among registries, layouts and the store
-  pin          Write index digests behind the tags of Dockerfiles and YAML
   imagetools   Inspect indexes, make them of several images or of records of builds
   index        Change an index where it is (edit)
   copy         Copy images among registries, layouts, archives and the store
+  pin          Write index digests behind the tags of Dockerfiles and YAML
 This host
   doctor       What this host can run, how, and what is missing
   binfmt       Emulators, and registering them for the whole host
