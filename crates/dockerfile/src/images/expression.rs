@@ -131,6 +131,10 @@ impl Expression {
         let Some(place) = &last.place else {
             return Err(Obstacle::Given { variable: variable.unwrap_or_default() });
         };
+        // A value that is used twice would have the digest in the middle, too.
+        if self.characters.iter().filter(|character| character.place.as_ref() == Some(place)).count() > 1 {
+            return Err(Obstacle::Composed { variable: variable.unwrap_or_default() });
+        }
         let mut bytes = place.bytes.end..place.bytes.end;
         for character in &self.characters[end..] {
             if let Some(variable) = outside(&character.through, &last.through) {
