@@ -32,8 +32,8 @@ pub struct ConfigPlan<'a> {
     pub epoch: Option<i64>,
     /// The config of the image that was built upon; what it says keeps its times.
     pub base: Option<&'a ImageConfig>,
-    /// Inline cache, the member `moby.buildkit.cache.v0`.
-    pub inline_cache: Option<Value>,
+    /// Inline cache: the name of the member that holds it, and what it says.
+    pub inline_cache: Option<(&'static str, Value)>,
 }
 
 /// Why a config cannot be exported.
@@ -75,8 +75,8 @@ pub fn config(image: &ImageConfig, plan: &ConfigPlan<'_>) -> Result<Vec<u8>, Exp
     };
     members.insert("created".to_owned(), json!(created));
     members.insert("history".to_owned(), null_if_empty(&history));
-    if let Some(cache) = &plan.inline_cache {
-        members.insert("moby.buildkit.cache.v0".to_owned(), cache.clone());
+    if let Some((member, cache)) = &plan.inline_cache {
+        members.insert((*member).to_owned(), cache.clone());
     }
     Ok(go_json(&members))
 }

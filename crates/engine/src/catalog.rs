@@ -156,7 +156,7 @@ impl FoundImage {
         let layer = |(descriptor, diff_id): (&Descriptor, &DiffId)| {
             let (descriptor, diff_id) = (descriptor.clone(), diff_id.clone());
             let origin = Some(self.origin.name_only());
-            Layer::Image(Box::new(ImageLayer { diff_id, descriptor, origin }))
+            Layer::Image(Box::new(ImageLayer { diff_id, descriptor, origin, made: None }))
         };
         Snapshot::new(self.manifest.layers.iter().zip(&self.config.rootfs.diff_ids).map(layer).collect())
     }
@@ -232,6 +232,17 @@ impl Catalog {
         let top = self.points_to(reference, mode)?;
         let key = (top.digest().clone(), platform.format_all());
         once(&self.images, key, || self.image(reference, &top, platform).map(Arc::new))
+    }
+
+    /// A layer of the images that were found so far.
+    pub(crate) fn layer(&self, diff_id: &DiffId) -> Option<ImageLayer> {
+        let images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = images.values().filter_map(|cell| cell.get()?.as_ref().ok());
+        let mut layers = found.flat_map(|image| image.snapshot().layers);
+        layers.find_map(|layer| match layer {
+            Layer::Image(layer) if layer.diff_id == *diff_id => Some(*layer),
+            _ => None,
+        })
     }
 
     /// What a reference points to.

@@ -1,6 +1,8 @@
 //! From snapshots to stacks that can be mounted and read: fetching and unpacking what is not there yet.
 
 use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use onetag_oci::{Descriptor, Reference};
@@ -10,6 +12,7 @@ use onetag_store::{BlobWriter, LayerId, Stack, Store};
 use rayon::prelude::*;
 
 use crate::Engine;
+use crate::content::layout;
 use crate::snapshot::{ImageLayer, Layer, Snapshot};
 
 /// Why a layer's files are not to be had.
@@ -21,6 +24,15 @@ pub enum LayerError {
     /// The registry did not give the blob.
     #[error(transparent)]
     Registry(Box<onetag_registry::Error>),
+    /// The OCI layout did not give the blob.
+    #[error("cannot read {path}")]
+    Layout {
+        /// The blob's file.
+        path: std::path::PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// The blob is not in the store, and nobody knows where else it might be.
     #[error("the layer {digest} is not in the local store and its image names no registry")]
     Missing {
@@ -58,11 +70,13 @@ pub(crate) fn unheard(_: LayerEvent, _: &Descriptor) {}
 pub(crate) struct Layers {
     engine: Engine,
     stacks: Mutex<HashMap<Vec<LayerId>, Arc<Stack>>>,
+    /// Set when a layer that a cache promised is not to be had.
+    lost: AtomicBool,
 }
 
 impl Layers {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine, stacks: Mutex::default() }
+        Self { engine, stacks: Mutex::default(), lost: AtomicBool::new(false) }
     }
 
     /// The folders of a snapshot, unpacked. `sink` hears of each layer that was not here or not unpacked.
@@ -98,17 +112,32 @@ impl Layers {
         if store.has_blob(&layer.descriptor.digest) {
             return Ok(());
         }
-        let origin = origin(layer)?;
         sink(LayerEvent::Fetching, &layer.descriptor);
-        fetch_blob(&self.engine, store, origin, &layer.descriptor)?;
+        let fetched = match layer.made.as_ref().and_then(|made| made.layout.as_ref()) {
+            Some(layout) => copy_blob(store, layout, &layer.descriptor),
+            None => origin(layer).and_then(|origin| fetch_blob(&self.engine, store, origin, &layer.descriptor)),
+        };
+        if fetched.is_err() && layer.made.is_some() {
+            self.lost.store(true, Ordering::Relaxed);
+        }
+        fetched?;
         sink(LayerEvent::Fetched, &layer.descriptor);
         Ok(())
+    }
+
+    /// Whether a layer that a cache promised was not to be had.
+    pub(crate) fn is_cache_broken(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     fn unpack(&self, store: &Store, layer: &ImageLayer, sink: &LayerSink<'_>) -> Result<(), LayerError> {
         self.fetch(layer, sink)?;
         sink(LayerEvent::Extracting, &layer.descriptor);
-        store.ensure_layer(&layer.diff_id, &layer.descriptor.digest, &layer.descriptor.media_type)?;
+        let unpacked = store.ensure_layer(&layer.diff_id, &layer.descriptor.digest, &layer.descriptor.media_type);
+        if unpacked.is_err() && layer.made.is_some() {
+            self.lost.store(true, Ordering::Relaxed);
+        }
+        unpacked?;
         sink(LayerEvent::Extracted, &layer.descriptor);
         Ok(())
     }
@@ -132,6 +161,17 @@ pub(crate) fn fetch_blob(
     let mut sink = StoreSink(store.blob_writer()?);
     engine.client()?.fetch_blob(origin, descriptor, &mut sink)?;
     sink.0.finish(Some(&descriptor.digest), Some(descriptor.size))?;
+    Ok(())
+}
+
+/// Copies a blob of an OCI layout into the store.
+fn copy_blob(store: &Store, layout: &Path, descriptor: &Descriptor) -> Result<(), LayerError> {
+    let path = layout::blob_path(layout, &descriptor.digest);
+    let failed = |source| LayerError::Layout { path: path.clone(), source };
+    let mut file = std::fs::File::open(&path).map_err(failed)?;
+    let mut writer = store.blob_writer()?;
+    std::io::copy(&mut file, &mut writer).map_err(failed)?;
+    writer.finish(Some(&descriptor.digest), Some(descriptor.size))?;
     Ok(())
 }
 

@@ -8,12 +8,13 @@
 
 pub mod build;
 pub mod builders;
-mod cache;
+pub mod cache;
 mod catalog;
 pub mod content;
 mod context;
 pub mod copy;
 pub mod emulators;
+mod encoding;
 mod engine;
 pub mod export;
 pub mod flags;
@@ -26,6 +27,7 @@ mod options;
 pub mod pin;
 pub mod platforms;
 pub mod progress;
+pub mod provenance;
 pub mod pull;
 pub mod push;
 mod resolve;

@@ -1,14 +1,16 @@
 //! What operations make: immutable stacks of layers, and folders of the host that are only read.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use onetag_oci::{Algorithm, Descriptor, DiffId, Digest, Digester, Reference};
-use onetag_store::{LayerId, StepId};
+use onetag_store::{LayerId, StepId, Store};
 use serde::{Deserialize, Serialize};
 
 use crate::context::LocalContext;
 
-/// A layer of an image that was there before the build. Its content is fetched and unpacked only when files are needed.
+/// A layer that is an archive already: of an image that was there before the build, or of a step that another build
+/// made and a cache led to. Its content is fetched and unpacked only when files are needed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ImageLayer {
     /// The digest of its archive.
@@ -17,6 +19,23 @@ pub(crate) struct ImageLayer {
     pub(crate) descriptor: Descriptor,
     /// Where the blob can be fetched from; `None` when it is in the store.
     pub(crate) origin: Option<Reference>,
+    /// The step that made it; none for a layer of a base image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) made: Option<Made>,
+}
+
+/// What is known of a step whose layer came from a cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Made {
+    /// When it was made, RFC 3339.
+    pub(crate) created: String,
+    /// The step's name.
+    pub(crate) description: String,
+    /// The level that the blob is compressed with.
+    pub(crate) level: i32,
+    /// The OCI layout that has the blob, where no registry has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) layout: Option<PathBuf>,
 }
 
 /// A layer that a step of a build made.
@@ -38,7 +57,7 @@ pub(crate) struct StepLayer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Layer {
-    /// Of a base image.
+    /// An archive, not necessarily here.
     Image(Box<ImageLayer>),
     /// Of a step.
     Step(Box<StepLayer>),
@@ -65,6 +84,23 @@ impl Snapshot {
     /// The file system of `layers`.
     pub(crate) fn new(layers: Vec<Layer>) -> Self {
         Self { layers }
+    }
+
+    /// The file system of that name, which is its JSON, if everything that only the store has is there. Layers of
+    /// caches elsewhere count as there when `with_remote` is set.
+    pub(crate) fn load(name: &str, store: &Store, with_remote: bool) -> Option<Self> {
+        let snapshot: Self = serde_json::from_str(name).ok()?;
+        let is_there = |layer: &Layer| match layer {
+            Layer::Step(_) => store.has_layer(&layer.id()),
+            Layer::Image(image) => match &image.made {
+                None => true,
+                Some(made) => {
+                    let is_elsewhere = image.origin.is_some() || made.layout.is_some();
+                    (with_remote && is_elsewhere) || store.has_blob(&image.descriptor.digest)
+                }
+            },
+        };
+        snapshot.layers.iter().all(is_there).then_some(snapshot)
     }
 
     /// This file system with another layer on top.

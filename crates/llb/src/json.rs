@@ -27,6 +27,16 @@ impl Graph {
     }
 }
 
+/// An op in the same form.
+pub fn op_json(op: &Op) -> Value {
+    op_value(op)
+}
+
+/// The op that names a result, without its input.
+pub fn result_json() -> Value {
+    Object::new().value("Op", Value::Null).finish()
+}
+
 fn line(lines: &mut Vec<u8>, op: Value, digest: &Digest, definition: &Definition) {
     let metadata = definition.metadata.get(digest).map(metadata_value).unwrap_or_default();
     let fields = Object::new()

@@ -32,6 +32,7 @@ pub use exec::{
 };
 pub use file::{Chown, CopyAction, CopyMode, FileAction, FileActionKind, FileOp, Mkdir, Mkfile, Owner, Rm, Symlink};
 pub use graph::{Builder, Edge, Graph, Vertex};
+pub use json::{op_json, result_json};
 pub use metadata::{OpMetadata, ProgressGroup};
 pub use op::{Op, OpKind};
 pub use source::{

@@ -1,7 +1,9 @@
 //! The real binary, end to end, and what holds of the workspace as a whole.
 
 mod arrows;
+mod attestations;
 mod bad_input;
+mod caches;
 mod checks;
 mod clients;
 mod copies;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use onetag_dockerfile::diagnostic::Diagnostic;
 use onetag_oci::Digest;
 
+use crate::cache::CacheError;
 use crate::catalog::CatalogError;
 use crate::context::ContextError;
 use crate::export::ExportError;
@@ -74,6 +75,15 @@ pub enum BuildError {
     /// The result could not be brought where it should go.
     #[error("failed to solve")]
     Export(#[source] Box<ExportError>),
+    /// The cache could not be written.
+    #[error("failed to solve: failed to export cache to {place}")]
+    CacheExport {
+        /// Where it should go.
+        place: String,
+        /// Why not.
+        #[source]
+        source: Box<CacheError>,
+    },
     /// The local store failed.
     #[error("failed to solve")]
     Store(#[from] onetag_store::Error),
@@ -120,6 +130,7 @@ impl BuildError {
                 }
                 None
             }
+            Self::CacheExport { source, .. } => source.hint().map(str::to_owned),
             _ => None,
         }
     }

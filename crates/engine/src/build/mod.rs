@@ -8,11 +8,16 @@ mod outcome;
 mod request;
 mod solve;
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use onetag_dockerfile::resolver::ResolveMode;
 use onetag_dockerfile::{Dockerfile, LowerOptions, Lowered, MainContext, lower};
-use onetag_oci::Platform;
-use onetag_solver::Cancellation;
+use onetag_llb::OpKind;
+use onetag_oci::{Descriptor, Platform, Reference};
+use onetag_solver::{Cancellation, SolveRecord};
+use onetag_store::LayerId;
 
 pub use check::CheckOutcome;
 pub use error::BuildError;
@@ -21,17 +26,22 @@ pub use outcome::{BuildOutcome, PlatformOutcome};
 pub use request::{BuildContext, BuildRequest, DockerfileSource};
 
 use crate::Engine;
+use crate::cache::{BuildCache, CacheError, CachePlace, CacheWriter, Imported};
 use crate::catalog::Catalog;
 use crate::context::ContextError;
 use crate::export::{
-    Assembler, BuiltImage, ExportError, ExportOptions, Part, Target, load, push, write_archive, write_files,
+    Assembler, Attest, BuiltImage, BuiltLayer, ExportError, ExportOptions, Part, Target, load, push, write_archive,
+    write_files,
 };
 use crate::flags::Annotation;
 use crate::layers::Layers;
 use crate::progress::{Activity, Event, Sink};
+use crate::provenance::{self, AttestationPlace, Facts, VertexLayers};
 use crate::resolve::BuildResolver;
+use crate::snapshot::Snapshot;
 use definition::Definition;
 pub(crate) use lock::UsedLock;
+use solve::Solved;
 
 /// The name of the main context's source.
 const CONTEXT: &str = "context";
@@ -47,6 +57,7 @@ impl Engine {
         cancellation: &Cancellation,
         sink: &Sink<'_>,
     ) -> Result<BuildOutcome, BuildError> {
+        let started = SystemTime::now();
         if let BuildContext::Local(path) = &request.context
             && !path.is_dir()
         {
@@ -61,14 +72,20 @@ impl Engine {
         }
         let catalog = Arc::new(Catalog::new(self.clone()).with_lock(lock));
         let lowered = self.lower_all(request, &definition, &catalog, sink)?;
+        let imported = Imported::read(self, &request.cache_from, sink);
+        let build =
+            Build { engine: self, request, definition: &definition, lowered: &lowered, catalog: &catalog, started };
         let layers = Arc::new(Layers::new(self.clone()));
-        let snapshots = self.solve(request, &definition, &lowered, &catalog, &layers, cancellation, sink)?;
-        if cancellation.is_cancelled() {
-            return Err(BuildError::Cancelled);
+        match build.run(&layers, &imported, cancellation, sink) {
+            // What the cache promised is not there: the build does without it, once.
+            Err(error) if layers.is_cache_broken() && !cancellation.is_cancelled() => {
+                let message =
+                    format!("the cache is broken, the build goes on without it: {}", crate::progress::chain(&error));
+                sink(Event::Warning { vertex: definition.vertex(), message });
+                build.run(&layers, &Imported::default(), cancellation, sink)
+            }
+            result => result,
         }
-        let parts: Vec<Part<'_>> =
-            lowered.iter().zip(snapshots).map(|(lowered, snapshot)| Part { lowered, snapshot }).collect();
-        self.export(request, &parts, &layers, cancellation, sink)
     }
 
     /// Lowers the Dockerfile for every platform, at the same time.
@@ -111,12 +128,12 @@ impl Engine {
         &self,
         request: &BuildRequest,
         parts: &[Part<'_>],
+        assembler: &Assembler<'_>,
         layers: &Layers,
         cancellation: &Cancellation,
         sink: &Sink<'_>,
     ) -> Result<BuildOutcome, BuildError> {
         let mut outcome = BuildOutcome::new(parts);
-        let assembler = Assembler::new(self, layers);
         let annotations = crate::flags::parse_annotations(&request.annotations, &Platform::host());
         let annotations = annotations.map_err(|source| BuildError::Flag(Box::new(source)))?;
         for options in &request.outputs {
@@ -128,7 +145,7 @@ impl Engine {
                 options.names.clone_from(&request.tags);
             }
             let activity = Activity::start(activity_name(&options.target), sink);
-            let exporter = Exporter { engine: self, assembler: &assembler, layers, cancellation, activity: &activity };
+            let exporter = Exporter { engine: self, assembler, layers, cancellation, activity: &activity };
             let result = exporter.export(parts, &options, &annotations);
             let image = activity.finish(result).map_err(|error| BuildError::Export(Box::new(error)))?;
             if let Some(image) = &image {
@@ -137,6 +154,142 @@ impl Engine {
         }
         Ok(outcome)
     }
+}
+
+/// What a build works with once its Dockerfile is lowered.
+struct Build<'a> {
+    engine: &'a Engine,
+    request: &'a BuildRequest,
+    definition: &'a Definition,
+    lowered: &'a [Lowered],
+    catalog: &'a Arc<Catalog>,
+    started: SystemTime,
+}
+
+impl Build<'_> {
+    /// Solves and exports.
+    fn run(
+        &self,
+        layers: &Arc<Layers>,
+        imported: &Imported,
+        cancellation: &Cancellation,
+        sink: &Sink<'_>,
+    ) -> Result<BuildOutcome, BuildError> {
+        let Self { engine, request, definition, lowered, catalog, .. } = self;
+        let solved = engine.solve(request, definition, lowered, catalog, layers, cancellation, sink, imported)?;
+        if cancellation.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        let parts: Vec<Part<'_>> =
+            lowered.iter().zip(&solved.snapshots).map(|(lowered, snapshot)| Part::new(lowered, snapshot)).collect();
+        let is_inline = request.cache_to.iter().any(|export| export.place == CachePlace::Inline);
+        let facts = Facts {
+            request,
+            dockerfile: &definition.name,
+            lowered,
+            pins: &solved.pins,
+            started: self.started,
+            finished: SystemTime::now(),
+        };
+        let known = |snapshot: &Snapshot, built: &[BuiltLayer]| self.vertex_layers(&solved.records, snapshot, built);
+        let assembler = Assembler::new(engine, layers)
+            .with_inline_cache(is_inline.then_some(solved.records.as_slice()))
+            .with_attestations(attest(&facts, &known));
+        let mut outcome = engine.export(request, &parts, &assembler, layers, cancellation, sink)?;
+        if let Some(mode) = request.recorded_provenance {
+            let layers = BTreeMap::new();
+            outcome.provenance =
+                (0..lowered.len()).map(|position| provenance::recorded(&facts, position, mode, &layers)).collect();
+        }
+        self.export_caches(&solved, layers, &assembler, cancellation, sink)?;
+        BuildCache::new(engine.store()?, imported, catalog).adopt(&solved.imported);
+        Ok(outcome)
+    }
+
+    /// The layers of the vertices whose results are in an image.
+    fn vertex_layers(&self, records: &[SolveRecord], snapshot: &Snapshot, built: &[BuiltLayer]) -> VertexLayers {
+        let blobs: HashMap<LayerId, &Descriptor> =
+            snapshot.ids().into_iter().zip(built.iter().map(|layer| &layer.descriptor)).collect();
+        let descriptors = |snapshot: &Snapshot| {
+            snapshot.ids().iter().map(|id| blobs.get(id).map(|blob| (*blob).clone())).collect::<Option<Vec<_>>>()
+        };
+        let mut known = VertexLayers::new();
+        for record in records {
+            let first = record.record.results.first();
+            let snapshot = first.and_then(|text| serde_json::from_str::<Snapshot>(text).ok());
+            if let Some(layers) = snapshot.and_then(|snapshot| descriptors(&snapshot)) {
+                known.insert(record.vertex.clone(), layers);
+            }
+        }
+        for vertex in self.lowered.iter().flat_map(|lowered| lowered.graph.vertices()) {
+            let OpKind::Source(source) = &vertex.op.kind else { continue };
+            let Some(name) = source.identifier.strip_prefix("docker-image://") else { continue };
+            let (Ok(reference), Some(platform)) = (Reference::parse(name), &vertex.op.platform) else { continue };
+            // Found before, so nothing is asked for.
+            if let Ok(image) = self.catalog.find(&reference, platform, ResolveMode::Default)
+                && let Some(layers) = descriptors(&image.snapshot())
+            {
+                known.insert(vertex.digest.clone(), layers);
+            }
+        }
+        known
+    }
+
+    fn export_caches(
+        &self,
+        solved: &Solved,
+        layers: &Layers,
+        assembler: &Assembler<'_>,
+        cancellation: &Cancellation,
+        sink: &Sink<'_>,
+    ) -> Result<(), BuildError> {
+        let request = self.request;
+        let names = |options: &ExportOptions| match (&options.target, options.names.is_empty()) {
+            (Target::Push, true) => request.tags.clone(),
+            (Target::Push, false) => options.names.clone(),
+            _ => Vec::new(),
+        };
+        let writer = CacheWriter {
+            engine: self.engine,
+            layers,
+            assembler,
+            records: &solved.records,
+            finals: solved.snapshots.clone(),
+            pushed: request.outputs.iter().flat_map(names).map(|name| name.name_only()).collect(),
+        };
+        for export in request.cache_to.iter().filter(|export| export.place != CachePlace::Inline) {
+            let name = format!("exporting cache to {}", export.place);
+            let activity = Activity::start(&name, sink);
+            let result = writer.write(export, cancellation, &activity);
+            match activity.finish(result) {
+                Err(error) if export.ignore_error => {
+                    let message = format!("{name} failed: {}", crate::progress::chain(&error));
+                    sink(Event::Warning { vertex: Activity::vertex(&name), message });
+                }
+                Err(CacheError::Cancelled) => return Err(BuildError::Cancelled),
+                result => result.map_err(|error| BuildError::CacheExport {
+                    place: export.place.to_string(),
+                    source: Box::new(error),
+                })?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What makes statements about the images, where they are asked for.
+fn attest<'a>(
+    facts: &'a Facts<'a>,
+    layers: &'a (dyn Fn(&Snapshot, &[BuiltLayer]) -> VertexLayers + Sync),
+) -> Option<Attest<'a>> {
+    let options = facts.request.provenance.as_ref().filter(|options| !options.inline_only)?;
+    Some(Attest {
+        predicate: Box::new(move |position, snapshot, built| {
+            provenance::predicate(facts, position, options, &layers(snapshot, built))
+        }),
+        version: options.version,
+        is_in_index: facts.request.attestation_place == AttestationPlace::Index,
+    })
 }
 
 /// Brings a result where one output wants it.
@@ -175,13 +328,39 @@ impl Exporter<'_> {
                 .part("sending tarball", || write_archive(engine, layers, &image, options, destination, docker, tar))
         };
         match &options.target {
-            Target::Push => push(engine, layers, &image, options, self.cancellation, activity)?,
+            Target::Push => {
+                push(engine, layers, &image, options, self.cancellation, activity)?;
+                self.push_referrers(parts, &image, options)?;
+            }
             Target::Store => load(engine, layers, &image, options, self.cancellation, activity)?,
             Target::Oci { destination, tar } => archive(destination, false, *tar)?,
             Target::Docker(destination) => archive(destination, true, true)?,
             Target::CacheOnly | Target::Files(_) | Target::Tar(_) => {}
         }
         Ok(Some(image))
+    }
+}
+
+impl Exporter<'_> {
+    /// Statements that go beside the images rather than into their index.
+    fn push_referrers(
+        &self,
+        parts: &[Part<'_>],
+        image: &BuiltImage,
+        options: &ExportOptions,
+    ) -> Result<(), ExportError> {
+        let Some(attest) = self.assembler.attest().filter(|attest| !attest.is_in_index) else { return Ok(()) };
+        for (position, (part, built)) in parts.iter().zip(&image.platforms).enumerate() {
+            let predicate = (attest.predicate)(position, &part.snapshot, &built.layers)?;
+            let target = built.attestation_target(&options.names);
+            let mut repositories: Vec<Reference> = options.names.iter().map(Reference::name_only).collect();
+            repositories.dedup();
+            for repository in repositories {
+                let digest = provenance::push_referrer(self.engine, &target, attest.version, &predicate, &repository)?;
+                self.activity.note(&format!("pushing attestation {repository}@{digest}"));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use onetag_oci::{Descriptor, Digest, Platform, Reference};
 
-use crate::export::{BuiltImage, ExportOptions, Part};
+use crate::export::{BuiltImage, ExportOptions, Part, Target, layout_entry};
 
 /// What a build gives.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct BuildOutcome {
     pub names: Vec<Reference>,
     /// What was built.
     pub platforms: Vec<PlatformOutcome>,
+    /// The provenance of each platform, in SLSA's version 0.2, where it was asked for.
+    pub provenance: Vec<serde_json::Value>,
 }
 
 /// One platform of a build.
@@ -43,11 +45,16 @@ impl BuildOutcome {
             config_digest: None,
             names: Vec::new(),
             platforms: parts.iter().map(platform).collect(),
+            provenance: Vec::new(),
         }
     }
 
     pub(super) fn set_image(&mut self, image: &BuiltImage, options: &ExportOptions) {
-        let mut descriptor = image.top().descriptor();
+        let mut descriptor = match &options.target {
+            Target::Oci { .. } | Target::Docker(_) => layout_entry(image),
+            _ => image.top().descriptor(),
+        };
+        descriptor.annotations.extend(image.annotations.clone());
         if let (None, [only]) = (&image.index, image.platforms.as_slice()) {
             descriptor.platform = Some(only.platform.clone());
             self.config_digest = Some(only.manifest.config.digest.clone());

@@ -8,8 +8,10 @@ use onetag_llb::{HostIp, NetworkMode, Ulimit};
 use onetag_oci::{Platform, Reference};
 
 use super::LockChoice;
+use crate::cache::{CacheExport, CacheImport};
 use crate::export::ExportOptions;
 use crate::op::Entitlements;
+use crate::provenance::{AttestationPlace, ProvenanceMode, ProvenanceOptions};
 
 /// Where the files of a build come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +76,18 @@ pub struct BuildRequest {
     pub entitlements: Entitlements,
     /// `--output`, `--push`, `--load`; empty keeps the result in the cache only.
     pub outputs: Vec<ExportOptions>,
+    /// `--cache-from`
+    pub cache_from: Vec<CacheImport>,
+    /// `--cache-to`
+    pub cache_to: Vec<CacheExport>,
+    /// Provenance of the images (`--provenance`, `--attest`).
+    pub provenance: Option<ProvenanceOptions>,
+    /// Where attestations go.
+    pub attestation_place: AttestationPlace,
+    /// Whether the outcome tells of the provenance, and how much (`BUILDX_METADATA_PROVENANCE`).
+    pub recorded_provenance: Option<ProvenanceMode>,
+    /// What the version control of the context says: `source` and `revision`.
+    pub vcs: BTreeMap<String, String>,
     /// `--annotation`, in buildx's syntax (`[index,manifest[PLATFORM]:]KEY=VALUE`).
     pub annotations: Vec<String>,
     /// Take a base that is a bare manifest of another platform.
@@ -108,6 +122,12 @@ impl BuildRequest {
             ssh: BTreeMap::new(),
             entitlements: Entitlements::default(),
             outputs: Vec::new(),
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
+            provenance: None,
+            attestation_place: AttestationPlace::default(),
+            recorded_provenance: None,
+            vcs: BTreeMap::new(),
             annotations: Vec::new(),
             allow_platform_mismatch: false,
             lock: LockChoice::Beside,

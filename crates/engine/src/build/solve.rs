@@ -1,6 +1,6 @@
 //! From lowered Dockerfiles to file systems.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,18 +9,31 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use onetag_dockerfile::Lowered;
 use onetag_dockerfile::span::LineRange;
 use onetag_llb as llb;
-use onetag_oci::Platform;
-use onetag_solver::{Edge, Graph, SolveError, Solver, SolverOptions};
+use onetag_oci::{Digest, Platform};
+use onetag_solver::{Edge, Graph, SolveError, SolveRecord, Solver, SolverOptions};
 
 use super::definition::Definition;
 use super::{BuildContext, BuildError, BuildRequest, CONTEXT, Cancellation, Event, Sink};
 use crate::Engine;
-use crate::cache::StoreCache;
+use crate::cache::{BuildCache, Imported};
 use crate::catalog::Catalog;
 use crate::layers::Layers;
 use crate::op::{BuildWorker, KnownFiles, Session, StepError, StepNetwork};
+use crate::provenance::Pins;
 use crate::resolve::context_name;
 use crate::snapshot::{Artifact, Snapshot};
+
+/// What a solve gives.
+pub(super) struct Solved {
+    /// The results of all platforms, in their order.
+    pub(super) snapshots: Vec<Arc<Snapshot>>,
+    /// What the solver knows of the vertices.
+    pub(super) records: Vec<SolveRecord>,
+    /// The keys of the records that were taken from caches elsewhere.
+    pub(super) imported: BTreeSet<Digest>,
+    /// What sources turned out to be.
+    pub(super) pins: Arc<Pins>,
+}
 
 impl Engine {
     /// Brings the results of all platforms into being, in their order.
@@ -34,12 +47,13 @@ impl Engine {
         layers: &Arc<Layers>,
         cancellation: &Cancellation,
         sink: &Sink<'_>,
-    ) -> Result<Vec<Arc<Snapshot>>, BuildError> {
+        imported: &Imported,
+    ) -> Result<Solved, BuildError> {
         let merged = llb::Graph::merge(lowered.iter().map(|lowered| &lowered.graph));
         let graph = Graph::try_from(&merged).map_err(|error| BuildError::Solver(error.into()))?;
         let roots: Vec<Edge> = lowered.iter().filter_map(|lowered| lowered.result.clone()).collect();
         let worker = BuildWorker { session: Arc::new(self.session(request, catalog, layers)?) };
-        let cache = StoreCache::new(self.store()?.database());
+        let cache = BuildCache::new(self.store()?, imported, catalog);
         let mut options = SolverOptions::for_processors(std::thread::available_parallelism().map_or(2, usize::from));
         options.keep_going = request.keep_going;
         options.salt = salt();
@@ -48,6 +62,7 @@ impl Engine {
         let outcome =
             solver.solve(&graph, &roots, cancellation, &send).map_err(|error| BuildError::Solver(error.into()))?;
         worker.session.files.keep();
+        let records = outcome.records.clone();
         let results = outcome.into_results().map_err(|error| failure(error, &merged, definition))?;
         let mut results = results.into_iter();
         let mut snapshots = Vec::with_capacity(lowered.len());
@@ -61,13 +76,13 @@ impl Engine {
                 Some(Artifact::Local(local)) => worker.session.materialize(&local).map_err(|error| {
                     let source: Arc<dyn std::error::Error + Send + Sync> = Arc::new(error);
                     let vertex = lowered.result.as_ref().map(|edge| edge.vertex.clone());
-                    let vertex = vertex.unwrap_or_else(|| onetag_oci::Digest::sha256(b""));
+                    let vertex = vertex.unwrap_or_else(|| Digest::sha256(b""));
                     BuildError::Step { vertex, name: String::new(), source, excerpt: None, hint: None }
                 })?,
                 None => Arc::default(),
             });
         }
-        Ok(snapshots)
+        Ok(Solved { snapshots, records, imported: cache.used(), pins: Arc::clone(&worker.session.pins) })
     }
 
     fn session(
@@ -90,6 +105,8 @@ impl Engine {
             is_without_overlay: AtomicBool::new(false),
             files: KnownFiles::new(self.store()?.database()),
             entitlements: request.entitlements,
+            with_remote: !layers.is_cache_broken(),
+            pins: Arc::default(),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 pub(crate) mod archive;
 mod files;
-mod layout;
+pub(crate) mod layout;
 mod location;
 mod packing;
 mod reader;

@@ -92,8 +92,8 @@ fn entries(image: &BuiltImage, options: &ExportOptions, docker: bool) -> BTreeMa
     entries
 }
 
-/// The entries of the layout's own index: one for each name.
-fn top_descriptors(image: &BuiltImage, options: &ExportOptions) -> Vec<Descriptor> {
+/// What the layout's own index says of the image, names apart.
+pub(crate) fn layout_entry(image: &BuiltImage) -> Descriptor {
     let mut top = image.top().descriptor();
     top.annotations = image.annotations.clone();
     if let Some(created) = created(image) {
@@ -102,6 +102,12 @@ fn top_descriptors(image: &BuiltImage, options: &ExportOptions) -> Vec<Descripto
     if let (None, [only]) = (&image.index, image.platforms.as_slice()) {
         top.platform = Some(only.platform.clone());
     }
+    top
+}
+
+/// The entries of the layout's own index: one for each name.
+fn top_descriptors(image: &BuiltImage, options: &ExportOptions) -> Vec<Descriptor> {
+    let top = layout_entry(image);
     let named = |name: &Reference| {
         let name = name.clone().with_default_tag();
         let mut descriptor = top.clone();

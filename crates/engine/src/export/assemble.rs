@@ -6,17 +6,23 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use onetag_dockerfile::Lowered;
 use onetag_dockerfile::export::{ConfigPlan, LayerRecord, config};
 use onetag_oci::{
-    Compression, Descriptor, DiffId, Digest, Document, Index, Manifest, ManifestDocument, Platform, media_type,
+    Compression, Descriptor, DiffId, Digest, Document, Index, Manifest, ManifestDocument, Platform, Reference,
+    media_type,
 };
+use onetag_solver::SolveRecord;
 use onetag_store::layer::CompressionOptions;
 use onetag_store::{LayerId, LayerOptions};
+use serde_json::Value;
 
 use super::{ExportError, ExportOptions};
 use crate::Engine;
+use crate::cache::document::INLINE_MEMBER;
+use crate::cache::inline;
 use crate::flags::{Annotation, AnnotationTarget};
 use crate::layers::{Layers, unheard};
 use crate::progress::Activity;
-use crate::snapshot::{ImageLayer, Layer, Snapshot};
+use crate::provenance::{AttestationTarget, ProvenanceError, ProvenanceVersion, attestation};
+use crate::snapshot::{ImageLayer, Layer, Made, Snapshot};
 
 /// The result of one platform.
 pub(crate) struct Part<'a> {
@@ -24,6 +30,21 @@ pub(crate) struct Part<'a> {
     pub(crate) lowered: &'a Lowered,
     /// Its files.
     pub(crate) snapshot: Arc<Snapshot>,
+}
+
+impl BuiltPlatform {
+    /// The image as what a statement is about.
+    pub(crate) fn attestation_target<'n>(&'n self, names: &'n [Reference]) -> AttestationTarget<'n> {
+        let kind = self.manifest.media_type.as_deref().unwrap_or(media_type::OCI_MANIFEST);
+        let manifest = Descriptor::new(kind, self.manifest.digest().clone(), self.manifest.size());
+        AttestationTarget { manifest, platform: &self.platform, names }
+    }
+}
+
+impl<'a> Part<'a> {
+    pub(crate) fn new(lowered: &'a Lowered, snapshot: &Arc<Snapshot>) -> Self {
+        Self { lowered, snapshot: Arc::clone(snapshot) }
+    }
 }
 
 /// A layer of an image.
@@ -47,11 +68,24 @@ pub(crate) struct BuiltPlatform {
     pub(crate) config: Vec<u8>,
     /// Its layers, the lowest first.
     pub(crate) layers: Vec<BuiltLayer>,
+    /// The image that this is an attestation of; none for an image.
+    pub(crate) subject: Option<Digest>,
+}
+
+/// Makes statements about images.
+pub(crate) struct Attest<'a> {
+    /// The predicate about the image at a position, given its layers.
+    #[allow(clippy::type_complexity, reason = "what is asked and what is answered")]
+    pub(crate) predicate: Box<dyn Fn(usize, &Snapshot, &[BuiltLayer]) -> Result<Value, ProvenanceError> + Sync + 'a>,
+    /// The format of the predicate.
+    pub(crate) version: ProvenanceVersion,
+    /// Whether the statements are in the index.
+    pub(crate) is_in_index: bool,
 }
 
 /// An image of one or several platforms.
 pub(crate) struct BuiltImage {
-    /// The images of the platforms, in the order of the index.
+    /// The images of the platforms and after them their attestations, in the order of the index.
     pub(crate) platforms: Vec<BuiltPlatform>,
     /// The index; none for a single platform.
     pub(crate) index: Option<Document<Index>>,
@@ -86,11 +120,31 @@ pub(crate) struct Assembler<'a> {
     engine: &'a Engine,
     layers: &'a Layers,
     exported: Mutex<HashMap<LayerKey, Exported>>,
+    /// What the images say of the solver's records, where they carry an inline cache.
+    inline: Option<&'a [SolveRecord]>,
+    attest: Option<Attest<'a>>,
 }
 
 impl<'a> Assembler<'a> {
     pub(crate) fn new(engine: &'a Engine, layers: &'a Layers) -> Self {
-        Self { engine, layers, exported: Mutex::default() }
+        Self { engine, layers, exported: Mutex::default(), inline: None, attest: None }
+    }
+
+    /// Puts an inline cache of these records into the images, or none.
+    pub(crate) fn with_inline_cache(mut self, records: Option<&'a [SolveRecord]>) -> Self {
+        self.inline = records;
+        self
+    }
+
+    /// Makes statements about the images.
+    pub(crate) fn with_attestations(mut self, attest: Option<Attest<'a>>) -> Self {
+        self.attest = attest;
+        self
+    }
+
+    /// What makes statements about the images.
+    pub(crate) fn attest(&self) -> Option<&Attest<'a>> {
+        self.attest.as_ref()
     }
 
     /// Makes the image of all parts.
@@ -107,7 +161,13 @@ impl<'a> Assembler<'a> {
         for (part, layers) in parts.iter().zip(layers) {
             platforms.push(self.platform(part, layers, options, &annotations, activity)?);
         }
-        let index = (parts.len() > 1).then(|| index(&platforms, options, &annotations));
+        let attest = self.attest.as_ref().filter(|attest| attest.is_in_index);
+        if let Some(attest) = attest {
+            self.add_attestations(parts, &mut platforms, attest, options, activity)?;
+        }
+        let is_index = parts.len() > 1 || attest.is_some();
+        check_annotations(&annotations, &platforms, is_index, options)?;
+        let index = is_index.then(|| index(&platforms, options, &annotations));
         if let Some(index) = &index {
             activity.note(&format!("exporting manifest list {}", index.digest()));
         }
@@ -115,6 +175,28 @@ impl<'a> Assembler<'a> {
             if index.is_some() { AnnotationTarget::IndexDescriptor } else { AnnotationTarget::ManifestDescriptor };
         let annotations = select(&annotations, target, None);
         Ok(BuiltImage { platforms, index, annotations })
+    }
+
+    fn add_attestations(
+        &self,
+        parts: &[Part<'_>],
+        platforms: &mut Vec<BuiltPlatform>,
+        attest: &Attest<'_>,
+        options: &ExportOptions,
+        activity: &Activity<'_>,
+    ) -> Result<(), ExportError> {
+        if !options.oci_media_types {
+            return Err(ProvenanceError::DockerTypes.into());
+        }
+        for (position, part) in parts.iter().enumerate() {
+            let built = &platforms[position];
+            let predicate = (attest.predicate)(position, &part.snapshot, &built.layers)?;
+            let target = built.attestation_target(&options.names);
+            let made = attestation(self.engine, &target, attest.version, &predicate, options.oci_artifact)?;
+            activity.note(&format!("exporting attestation manifest {}", made.manifest.digest()));
+            platforms.push(made);
+        }
+        Ok(())
     }
 
     fn all_layers(&self, parts: &[Part<'_>], options: &ExportOptions) -> Result<Vec<Vec<BuiltLayer>>, ExportError> {
@@ -143,7 +225,8 @@ impl<'a> Assembler<'a> {
         Ok(layers)
     }
 
-    fn layer(
+    /// A layer of a snapshot as a blob.
+    pub(crate) fn layer(
         &self,
         snapshot: &Snapshot,
         position: usize,
@@ -180,6 +263,9 @@ impl<'a> Assembler<'a> {
     }
 
     fn image_layer(&self, layer: &ImageLayer, options: &LayerOptions, force: bool) -> Result<BuiltLayer, ExportError> {
+        if let Some(made) = &layer.made {
+            return self.cached_layer(layer, made, options);
+        }
         let wanted = options.compression.compression;
         if force && media_type::layer_compression(&layer.descriptor.media_type) != Some(wanted) {
             self.layers.fetch(layer, &unheard)?;
@@ -189,6 +275,20 @@ impl<'a> Assembler<'a> {
         let mut descriptor = layer.descriptor.clone();
         descriptor.platform = None;
         Ok(BuiltLayer { descriptor, diff_id: layer.diff_id.clone(), image: Some(layer.clone()) })
+    }
+
+    /// A layer that a cache led to is a new one all the same: it is written as asked for, which costs nothing where it
+    /// is written so already.
+    fn cached_layer(&self, layer: &ImageLayer, made: &Made, options: &LayerOptions) -> Result<BuiltLayer, ExportError> {
+        let wanted = options.compression;
+        let is_compression = media_type::layer_compression(&layer.descriptor.media_type) == Some(wanted.compression);
+        if is_compression && made.level == wanted.effective_level() && options.latest_mtime.is_none() {
+            let descriptor = Descriptor { media_type: wanted.media_type().to_owned(), ..layer.descriptor.clone() };
+            return Ok(BuiltLayer { descriptor, diff_id: layer.diff_id.clone(), image: Some(layer.clone()) });
+        }
+        self.layers.fetch(layer, &unheard)?;
+        let exported = self.engine.store()?.rewrite_layer(&layer.descriptor.digest, options)?;
+        Ok(BuiltLayer { descriptor: exported.descriptor, diff_id: exported.diff_id, image: None })
     }
 
     fn platform(
@@ -201,7 +301,10 @@ impl<'a> Assembler<'a> {
     ) -> Result<BuiltPlatform, ExportError> {
         let lowered = part.lowered;
         let record = |layer: &Layer| match layer {
-            Layer::Image(_) => LayerRecord::default(),
+            Layer::Image(layer) => layer.made.as_ref().map_or_else(LayerRecord::default, |made| LayerRecord {
+                description: made.description.clone(),
+                created: Some(made.created.clone()),
+            }),
             Layer::Step(step) => {
                 LayerRecord { description: step.description.clone(), created: Some(step.created.clone()) }
             }
@@ -211,7 +314,11 @@ impl<'a> Assembler<'a> {
             layers: part.snapshot.layers.iter().map(record).collect(),
             epoch: lowered.epoch,
             base: lowered.base.as_ref(),
-            inline_cache: None,
+            inline_cache: self.inline.map(|records| {
+                let level = options.compression.effective_level();
+                let table = inline(records, &part.snapshot, &layers, level, lowered.epoch);
+                (INLINE_MEMBER, table.to_value())
+            }),
         };
         let config = config(&lowered.image, &plan)?;
         let platform = lowered.image.platform();
@@ -227,7 +334,7 @@ impl<'a> Assembler<'a> {
         let manifest = Document::from_value_indented(manifest);
         activity.note(&format!("exporting manifest {}", manifest.digest()));
         activity.note(&format!("exporting config {config_digest}"));
-        Ok(BuiltPlatform { platform, manifest, config, layers })
+        Ok(BuiltPlatform { platform, manifest, config, layers, subject: None })
     }
 }
 
@@ -241,7 +348,18 @@ fn index(platforms: &[BuiltPlatform], options: &ExportOptions, annotations: &[&A
     let entry = |built: &BuiltPlatform| {
         let kind = if options.oci_media_types { media_type::OCI_MANIFEST } else { media_type::DOCKER_MANIFEST };
         let mut descriptor = Descriptor::new(kind, built.manifest.digest().clone(), built.manifest.size());
-        descriptor.annotations = select(annotations, AnnotationTarget::ManifestDescriptor, Some(&built.platform));
+        match &built.subject {
+            None => {
+                descriptor.annotations =
+                    select(annotations, AnnotationTarget::ManifestDescriptor, Some(&built.platform));
+            }
+            Some(subject) => {
+                let about = |name: &str, value: &str| (format!("vnd.docker.reference.{name}"), value.to_owned());
+                descriptor
+                    .annotations
+                    .extend([about("digest", subject.as_str()), about("type", "attestation-manifest")]);
+            }
+        }
         descriptor.with_platform(built.platform.clone())
     };
     let mut index = Index::new(platforms.iter().map(entry).collect());
@@ -250,6 +368,33 @@ fn index(platforms: &[BuiltPlatform], options: &ExportOptions, annotations: &[&A
     }
     index.annotations = select(annotations, AnnotationTarget::Index, None);
     Document::from_value_indented(index)
+}
+
+/// Annotations need a place: an index, a platform that is built, OCI's documents.
+fn check_annotations(
+    annotations: &[&Annotation],
+    platforms: &[BuiltPlatform],
+    is_index: bool,
+    options: &ExportOptions,
+) -> Result<(), ExportError> {
+    for annotation in annotations {
+        let target = annotation.target.unwrap_or(AnnotationTarget::Manifest);
+        if !options.oci_media_types && target != AnnotationTarget::Manifest {
+            return Err(ExportError::Annotation("cannot export annotations with \"oci-mediatypes=false\"".to_owned()));
+        }
+        if !is_index && matches!(target, AnnotationTarget::Index | AnnotationTarget::IndexDescriptor) {
+            return Err(ExportError::Annotation(
+                "index annotations not supported for single platform export".to_owned(),
+            ));
+        }
+        if let Some(wanted) = &annotation.platform
+            && !platforms.iter().any(|built| built.platform == *wanted)
+        {
+            let text = format!("invalid annotation: no platform {} found in source", wanted.format_all());
+            return Err(ExportError::Annotation(text));
+        }
+    }
+    Ok(())
 }
 
 fn select(

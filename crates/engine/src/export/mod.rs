@@ -9,10 +9,10 @@ mod publish;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-pub(crate) use assemble::{Assembler, BuiltImage, Part};
+pub(crate) use assemble::{Assembler, Attest, BuiltImage, BuiltLayer, BuiltPlatform, Part};
 pub use options::{Destination, ExportOptions, OptionError, Target};
 pub(crate) use publish::{load, push};
-pub(crate) use {archive::write_archive, files::write_files};
+pub(crate) use {archive::layout_entry, archive::write_archive, files::write_files};
 
 use crate::layers::LayerError;
 
@@ -62,6 +62,12 @@ pub enum ExportError {
     /// Docker's archives hold one platform.
     #[error("docker exporter does not currently support exporting manifest lists")]
     ManifestList,
+    /// Attestations that cannot be made.
+    #[error(transparent)]
+    Provenance(#[from] crate::provenance::ProvenanceError),
+    /// An annotation for which there is no place.
+    #[error("{0}")]
+    Annotation(String),
     /// Writing failed.
     #[error("cannot write {path}")]
     Write {

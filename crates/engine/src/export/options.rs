@@ -10,7 +10,7 @@ use super::SharedWriter;
 use crate::flags::{Annotation, AnnotationTarget};
 
 /// Attributes that are understood and change nothing here.
-const WITHOUT_EFFECT: [&str; 9] = [
+const WITHOUT_EFFECT: [&str; 8] = [
     "unpack",
     "store",
     "registry.insecure",
@@ -18,7 +18,6 @@ const WITHOUT_EFFECT: [&str; 9] = [
     "prefer-nondist-layers",
     "buildinfo",
     "buildinfo-attrs",
-    "oci-artifact",
     "name-canonical",
 ];
 
@@ -110,6 +109,8 @@ pub struct ExportOptions {
     pub force_compression: bool,
     /// Whether documents have OCI's media types rather than Docker's.
     pub oci_media_types: bool,
+    /// Whether attestation manifests are artifacts that refer to their images; without, they look like images.
+    pub oci_artifact: bool,
     /// Whether files are not younger than SOURCE_DATE_EPOCH.
     pub rewrite_timestamp: bool,
     /// Whether no tag is moved.
@@ -129,6 +130,7 @@ impl ExportOptions {
             compression: CompressionOptions::default(),
             force_compression: false,
             oci_media_types: true,
+            oci_artifact: true,
             rewrite_timestamp: false,
             push_by_digest: false,
             platform_split: None,
@@ -194,6 +196,7 @@ impl ExportOptions {
         }
         self.force_compression = flag(&mut attributes, "force-compression")?.unwrap_or_default();
         self.oci_media_types = flag(&mut attributes, "oci-mediatypes")?.unwrap_or(true);
+        self.oci_artifact = flag(&mut attributes, "oci-artifact")?.unwrap_or(true);
         self.rewrite_timestamp = flag(&mut attributes, "rewrite-timestamp")?.unwrap_or_default();
         self.push_by_digest = flag(&mut attributes, "push-by-digest")?.unwrap_or_default();
         self.platform_split = flag(&mut attributes, "platform-split")?;

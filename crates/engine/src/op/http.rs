@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Session, StepError};
 use crate::context::LocalContext;
+use crate::provenance::Pin;
 use crate::snapshot::Artifact;
 
 /// How often progress is told.
@@ -147,6 +148,12 @@ impl Op<Artifact> for HttpSource {
 
     fn execute(&self, _: &[Artifact], context: &ExecContext<'_>) -> Result<Vec<Artifact>, OpError> {
         let place = self.fetch(context)?;
+        // The folder is called after what is in it.
+        let digest = place.file_name().and_then(|name| name.to_str());
+        let digest = digest.and_then(|hex| format!("{}:{hex}", self.digest_algorithm().name()).parse().ok());
+        if let Some(digest) = digest {
+            self.session.pins.note(context.vertex(), Pin::File(digest));
+        }
         let local = LocalContext::open(&place, &[], &[]).map_err(StepError::from)?;
         Ok(vec![Artifact::Local(Arc::new(local))])
     }

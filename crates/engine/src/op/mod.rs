@@ -34,7 +34,8 @@ pub(crate) use network::StepNetwork;
 use crate::Engine;
 use crate::catalog::Catalog;
 use crate::layers::{LayerEvent, Layers};
-use crate::snapshot::{Artifact, Layer, Snapshot};
+use crate::provenance::Pins;
+use crate::snapshot::{Artifact, Snapshot};
 
 /// What the operations of one build share.
 pub(crate) struct Session {
@@ -59,6 +60,10 @@ pub(crate) struct Session {
     pub(crate) files: KnownFiles,
     /// Whether steps may ask for more privileges, and for the host's network.
     pub(crate) entitlements: Entitlements,
+    /// Whether layers that only a cache elsewhere has count as there.
+    pub(crate) with_remote: bool,
+    /// What sources turned out to be.
+    pub(crate) pins: Arc<Pins>,
 }
 
 /// What steps may ask for beyond the usual (`--allow`).
@@ -149,12 +154,8 @@ impl Worker for BuildWorker {
     }
 
     fn load(&self, name: &str) -> Option<Artifact> {
-        let snapshot: Snapshot = serde_json::from_str(name).ok()?;
-        let is_there = |layer: &Layer| match layer {
-            Layer::Step(_) => self.session.store.has_layer(&layer.id()),
-            Layer::Image(_) => true,
-        };
-        snapshot.layers.iter().all(is_there).then(|| Artifact::Snapshot(Arc::new(snapshot)))
+        let snapshot = Snapshot::load(name, &self.session.store, self.session.with_remote)?;
+        Some(Artifact::Snapshot(Arc::new(snapshot)))
     }
 
     fn save(&self, result: &Artifact) -> Option<String> {

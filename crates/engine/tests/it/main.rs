@@ -1,6 +1,7 @@
 //! Builds over real stores and an embedded registry.
 
 mod caching;
+mod exchanging;
 mod failing;
 mod publishing;
 mod reproducing;

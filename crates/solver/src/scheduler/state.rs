@@ -417,6 +417,8 @@ impl<R: Clone> State<R> {
             Phase::Done => {
                 if let Some(outputs) = self.nodes[other].outputs.clone() {
                     self.shared.push(position);
+                    // Its own fast key leads to the same record, which who takes the records elsewhere has to know.
+                    self.nodes[position].record = self.nodes[other].record.clone();
                     self.done(position, outputs);
                 }
             }

@@ -59,3 +59,19 @@ fn the_same_input_twice_is_made_once() {
     assert_eq!(bench.solve(&[&base, &twice], &[&twice, &twice]), ["twice(base,base)"; 2]);
     assert_eq!(bench.executed("twice"), 1);
 }
+
+/// What leads to a shared result is told for each vertex: another machine that takes the records finds it by either way.
+#[test]
+fn a_vertex_that_shares_a_result_tells_its_own_fast_key() {
+    let mut bench = Bench::new();
+    let base = source("base", "base");
+    let one = vertex("stage one", &[&base], Behaviour::Constant("same".into()));
+    let two = vertex("stage two", &[&base], Behaviour::Constant("same".into()));
+    let copies = [reader("copy", &[&base, &one], 1), reader("copy", &[&base, &two], 1)];
+    let outcome = bench.outcome(&[&base, &one, &two, &copies[0], &copies[1]], &[&copies[0], &copies[1]]);
+    assert_eq!(bench.executed("copy"), 1);
+    let of = |fake: &crate::fakes::Fake| outcome.records.iter().find(|record| record.vertex == fake.digest).unwrap();
+    assert_eq!((&of(&copies[0]).key, &of(&copies[0]).record), (&of(&copies[1]).key, &of(&copies[1]).record));
+    assert_ne!(of(&copies[0]).fast, of(&copies[1]).fast);
+    assert!(outcome.records.iter().all(|record| !record.found));
+}

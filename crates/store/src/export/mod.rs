@@ -1,6 +1,7 @@
 //! Writing the result of a step as a layer, in one pass: archive, diff ID, compression, digest, blob.
 
 mod diff;
+mod rewrite;
 
 use std::io::{BufWriter, Read, Write};
 

@@ -7,13 +7,10 @@ use crate::arguments::{Flag, FlagTable, Treatment};
 pub struct BuildFlags;
 
 const ACCEPTED: Treatment = Treatment::Accepted;
-const NO_CACHE: Treatment = Treatment::Noted("external caches are not supported yet; the local one is always used");
 const NO_LIMIT: Treatment = Treatment::Noted("steps are not limited");
 
 impl FlagTable for BuildFlags {
     const FLAGS: &'static [Flag] = &[
-        Flag::value("cache-from", NO_CACHE),
-        Flag::value("cache-to", NO_CACHE),
         Flag::value("policy", Treatment::Refused("policies are not supported")),
         Flag::value("resource", NO_LIMIT),
         Flag::switch("rm", ACCEPTED),

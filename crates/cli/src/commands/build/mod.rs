@@ -5,6 +5,7 @@ mod flags;
 mod record;
 mod report;
 mod request;
+mod vcs;
 
 use std::path::PathBuf;
 
@@ -40,12 +41,21 @@ pub struct BuildArguments {
     /// Attestation parameters
     #[arg(long, value_name = "type=…")]
     attest: Vec<String>,
+    /// Where attestations go: into the index, or beside the images
+    #[arg(long, value_name = "PLACE", default_value = "index", value_parser = ["index", "referrers"])]
+    attest_as: String,
     /// Set build-time variables; NAME alone takes the value from here
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
     /// Additional build contexts (NAME=PATH, docker-image://…, oci-layout://…, target:…, a URL)
     #[arg(long, value_name = "NAME=CONTEXT")]
     build_context: Vec<String>,
+    /// External cache sources (user/app:cache, type=local,src=path/to/dir)
+    #[arg(long, value_name = "NAME | type=…")]
+    cache_from: Vec<String>,
+    /// Cache export destinations (user/app:cache, type=local,dest=path/to/dir, type=inline)
+    #[arg(long, value_name = "NAME | type=…")]
+    cache_to: Vec<String>,
     /// Ask for something else than a build (check, outline, targets; format: NAME[,format=json])
     #[arg(long, value_name = "METHOD", default_value = "build")]
     call: String,
@@ -183,7 +193,7 @@ impl BuildArguments {
             write(path, id.as_str().as_bytes())?;
         }
         if let Some(path) = &self.metadata_file {
-            let metadata = report::metadata(outcome, builder);
+            let metadata = report::metadata(outcome, builder, jiff::Timestamp::now());
             write(path, &onetag_oci::go_json_indent(&metadata, "  "))?;
         }
         if let (true, Some(id)) = (self.quiet, id) {

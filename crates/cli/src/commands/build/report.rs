@@ -114,14 +114,25 @@ fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or_default()
 }
 
-/// What `--metadata-file` holds.
-pub fn metadata(outcome: &BuildOutcome, builder: &str) -> Value {
+/// What `--metadata-file` holds. `now` makes the reference of a build without an image.
+pub fn metadata(outcome: &BuildOutcome, builder: &str, now: Timestamp) -> Value {
     let mut out = Map::new();
-    let reference =
-        outcome.descriptor.as_ref().map(|descriptor| descriptor.digest.encoded().get(..25).unwrap_or_default());
-    if let Some(reference) = reference {
-        out.insert("buildx.build.ref".to_owned(), json!(format!("{builder}/{builder}0/{reference}")));
+    match outcome.provenance.as_slice() {
+        [] => {}
+        [only] => drop(out.insert("buildx.build.provenance".to_owned(), only.clone())),
+        several => {
+            let mut by_platform: Vec<(String, &Value)> =
+                outcome.platforms.iter().map(|built| built.platform.to_string()).zip(several).collect();
+            by_platform.sort_by(|one, other| one.0.cmp(&other.0));
+            for (platform, provenance) in by_platform {
+                out.insert(format!("buildx.build.provenance/{platform}"), provenance.clone());
+            }
+        }
     }
+    let digest = outcome.descriptor.as_ref().map(|descriptor| descriptor.digest.clone());
+    let reference = digest.unwrap_or_else(|| Digest::sha256(now.to_string().as_bytes()));
+    let reference = reference.encoded().get(..25).unwrap_or_default();
+    out.insert("buildx.build.ref".to_owned(), json!(format!("{builder}/{builder}0/{reference}")));
     if let Some(digest) = &outcome.config_digest {
         out.insert("containerimage.config.digest".to_owned(), json!(digest));
     }

@@ -6,17 +6,21 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use onetag_dockerfile::NoCache;
+use onetag_dockerfile::values::parse_bool;
 use onetag_engine::Entitlements;
 use onetag_engine::build::{BuildContext, BuildRequest, DockerfileSource, LockChoice};
+use onetag_engine::cache::{CacheExport, CacheImport};
 use onetag_engine::export::{ExportOptions, SharedWriter, Target};
 use onetag_engine::flags;
+use onetag_engine::provenance::{AttestationPlace, ProvenanceError, ProvenanceMode, ProvenanceOptions};
 use onetag_llb::{HostIp, NetworkMode, Ulimit};
 use onetag_oci::{Platform, Reference};
 
-use super::BuildArguments;
+use super::{BuildArguments, vcs};
 use crate::arguments::{parse_host, parse_size};
 use crate::context::{Context, variable};
 use crate::error::{CommandError, CommandResult};
+use crate::output;
 
 /// A Dockerfile on standard input may be this large, in bytes.
 const DOCKERFILE_LIMIT: u64 = 16 << 20;
@@ -24,7 +28,6 @@ const DOCKERFILE_LIMIT: u64 = 16 << 20;
 impl BuildArguments {
     /// The request.
     pub(super) fn request(&self, context: &Context) -> CommandResult<BuildRequest> {
-        self.refuse_attestations()?;
         let (build_context, dockerfile) = self.sources()?;
         let mut request = BuildRequest::new(PathBuf::from("."));
         request.context = build_context;
@@ -69,24 +72,49 @@ impl BuildArguments {
             (None, true) => LockChoice::Ignored,
             (None, false) => LockChoice::Beside,
         };
+        self.caches(&mut request)?;
+        self.attestations(&mut request)?;
         request.allow_platform_mismatch = self.allow_platform_mismatch;
         Ok(request)
     }
 
-    /// Attestations that are asked for are not left out in silence; switching them off changes nothing.
-    fn refuse_attestations(&self) -> CommandResult {
+    /// Provenance for the image and for the metadata file.
+    fn attestations(&self, request: &mut BuildRequest) -> CommandResult {
         let mut wanted = self.attest.clone();
         for (kind, value) in [("provenance", &self.provenance), ("sbom", &self.sbom)] {
             let value = value.as_deref().map(|value| flags::canonical_attestation(kind, value)).unwrap_or_default();
             wanted.extend(Some(value).filter(|value| !value.is_empty()));
         }
-        match flags::parse_attestations(&wanted)?.iter().find(|attestation| !attestation.disabled) {
-            None => Ok(()),
-            Some(attestation) => {
-                Err(CommandError::new(format!("{} attestations are not supported yet", attestation.kind))
-                    .with_hint("leave --attest, --provenance and --sbom out: an index without them is built"))
-            }
+        let wanted = flags::parse_attestations(&wanted)?;
+        request.provenance = ProvenanceOptions::parse(&wanted).map_err(|error| match error {
+            ProvenanceError::Sbom => CommandError::from(error)
+                .with_hint("scan the pushed image with a scanner of your own, such as syft, and attach what it finds"),
+            error => error.into(),
+        })?;
+        if self.attest_as == "referrers" {
+            request.attestation_place = AttestationPlace::Referrers;
         }
+        // Nothing is attested unless asked for, so there is no default to switch off; a value that means nothing is
+        // an error as it is there.
+        if let Some(value) = variable("BUILDX_NO_DEFAULT_ATTESTATIONS")
+            && parse_bool(&value).is_none()
+        {
+            return Err(CommandError::new(format!("invalid BUILDX_NO_DEFAULT_ATTESTATIONS: {value:?} is no boolean")));
+        }
+        if self.metadata_file.is_some() {
+            request.recorded_provenance = match variable("BUILDX_METADATA_PROVENANCE").as_deref() {
+                Some("max") => Some(ProvenanceMode::Max),
+                Some("disabled") => None,
+                Some(value) if parse_bool(value) == Some(false) => None,
+                _ => Some(ProvenanceMode::Min),
+            };
+        }
+        if (request.provenance.is_some() || request.recorded_provenance.is_some())
+            && let BuildContext::Local(folder) = &request.context
+        {
+            request.vcs = vcs::describe(folder);
+        }
+        Ok(())
     }
 
     fn sources(&self) -> CommandResult<(BuildContext, DockerfileSource)> {
@@ -139,6 +167,17 @@ impl BuildArguments {
         }
         let file = file.unwrap_or_else(|| DockerfileSource::Path(default_dockerfile(&folder)));
         Ok((BuildContext::Local(folder), file))
+    }
+
+    /// Caches to read and to write; what is accepted without effect is said.
+    fn caches(&self, request: &mut BuildRequest) -> CommandResult {
+        let mut notes = Vec::new();
+        request.cache_from = CacheImport::parse(&flags::parse_cache(&self.cache_from)?, &mut notes)?;
+        request.cache_to = CacheExport::parse(&flags::parse_cache(&self.cache_to)?, &mut notes)?;
+        for note in notes {
+            output::note(format!("WARNING: {note}"));
+        }
+        Ok(())
     }
 
     fn platforms(&self, context: &Context) -> CommandResult<Vec<Platform>> {

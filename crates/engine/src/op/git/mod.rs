@@ -29,6 +29,8 @@ use rustix::fs::{AtFlags, FlockOperation, Timespec, Timestamps, UTIME_OMIT};
 use self::command::{Git, redact};
 use super::{Session, StepError};
 use crate::context::LocalContext;
+use crate::encoding::base64;
+use crate::provenance::Pin;
 use crate::snapshot::Artifact;
 
 /// How deep folders of a checkout may nest where their times are set.
@@ -155,6 +157,7 @@ impl GitSource {
         if !commit.starts_with(&self.checksum.to_lowercase()) {
             return Err(GitError::Checksum { expected: self.checksum.clone(), actual: commit });
         }
+        self.session.pins.note(context.vertex(), Pin::Commit(commit.clone()));
         let options = [self.keep_git_dir, self.with_submodules, self.commit_times];
         let name: String = options.iter().map(|&option| if option { '1' } else { '0' }).collect();
         let checkout = root.join(format!("{commit}-{name}"));
@@ -189,8 +192,9 @@ impl GitSource {
             let found = self.session.secrets.get(&for_host).or_else(|| self.session.secrets.get(name))?;
             Some(String::from_utf8_lossy(found).trim().to_owned())
         };
-        let header = secret(&self.header_secret)
-            .or_else(|| Some(format!("basic {}", base64(&format!("x-access-token:{}", secret(&self.token_secret)?)))));
+        let header = secret(&self.header_secret).or_else(|| {
+            Some(format!("basic {}", base64(format!("x-access-token:{}", secret(&self.token_secret)?).as_bytes())))
+        });
         let key = format!("http.{scheme}://{host}/.extraheader");
         header.map(|header| (key, format!("Authorization: {header}"))).into_iter().collect()
     }
@@ -327,20 +331,6 @@ fn set_time(path: &Path, seconds: i64) -> Result<()> {
         .map_err(|errno| io_error("set the time of", path)(errno.into()))
 }
 
-fn base64(text: &str) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut encoded = String::new();
-    for chunk in text.as_bytes().chunks(3) {
-        let bits =
-            chunk.iter().enumerate().fold(0u32, |bits, (place, &byte)| bits | u32::from(byte) << (16 - 8 * place));
-        for place in 0..4 {
-            let letter = char::from(ALPHABET[(bits >> (18 - 6 * place)) as usize & 63]);
-            encoded.push(if place <= chunk.len() { letter } else { '=' });
-        }
-    }
-    encoded
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,11 +345,5 @@ mod tests {
         for folder in ["..", "a/../..", "a/link", "a/missing"] {
             assert!(matches!(inside(root.path(), folder), Err(GitError::Folder(_))), "{folder}");
         }
-    }
-
-    #[test]
-    fn tokens_are_encoded() {
-        assert_eq!(base64("x-access-token:abc"), "eC1hY2Nlc3MtdG9rZW46YWJj");
-        assert_eq!(base64("ab"), "YWI=");
     }
 }

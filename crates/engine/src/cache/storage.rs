@@ -7,7 +7,7 @@ use onetag_solver::{CacheRecord, CacheStorage};
 use onetag_store::{Database, RecordStorage, Resource};
 use serde::{Deserialize, Serialize};
 
-use crate::snapshot::{Layer, Snapshot};
+use crate::snapshot::{Layer, Made, Snapshot};
 
 /// Cache keys and what they lead to. Another number is another format: old records are never read again.
 const RECORDS: &str = "build-record-1";
@@ -32,12 +32,15 @@ impl StoreCache {
     }
 }
 
-/// The steps' trees that a result needs; images' layers can be fetched again.
+/// The steps' trees and the blobs that a result needs; what can be fetched again is not among them.
 fn resources(results: &[String]) -> Vec<Resource> {
     let snapshots = results.iter().filter_map(|text| serde_json::from_str::<Snapshot>(text).ok());
     let step = |layer: Layer| match layer {
         Layer::Step(layer) => Some(Resource::Step(layer.step.clone())),
-        Layer::Image(_) => None,
+        Layer::Image(layer) => {
+            let is_here = |made: &Made| layer.origin.is_none() && made.layout.is_none();
+            layer.made.as_ref().filter(|made| is_here(made)).map(|_| Resource::Blob(layer.descriptor.digest.clone()))
+        }
     };
     let mut resources: Vec<Resource> = snapshots.flat_map(|snapshot| snapshot.layers).filter_map(step).collect();
     resources.sort();
