@@ -66,14 +66,14 @@ class Row:
         self.unit, self.before, self.runs = unit, before, runs
 
     def figure(self, value):
-        return "%9.1f ms" % (value * 1000) if self.unit == "s" else "%9.1f %s" % (value, self.unit)
+        return "%9.1f ms" % (value * 1000) if self.unit == "s" else "%9.2f %s" % (value, self.unit)
 
 
 class Bench:
     """One run over all rows. Everything lies in `work`, which goes afterwards."""
 
-    def __init__(self, work, runs):
-        self.work, self.runs = pathlib.Path(work), runs
+    def __init__(self, work, runs, scale=1.0):
+        self.work, self.runs, self.scale = pathlib.Path(work), runs, scale
         self.environment = dict(os.environ, ONETAG_ROOT=str(self.work / "store"), DOCKER_CONFIG=str(self.work / "docker"),
                                 PATH="%s:%s" % (FIXTURES / "qemu/bin", os.environ["PATH"]))
         self.environment.pop("DOCKER_DEFAULT_PLATFORM", None)

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use onetag_dockerfile::ignore::Patterns;
 use onetag_store::tree::{Matched, MergedTree, PathFilter};
 
+/// What mends a build whose context was changed meanwhile.
+pub(crate) const CHANGED_HINT: &str = "build again when nothing writes to the context any more";
+
 /// Why a context cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ContextError {

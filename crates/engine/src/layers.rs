@@ -72,11 +72,27 @@ pub(crate) struct Layers {
     stacks: Mutex<HashMap<Vec<LayerId>, Arc<Stack>>>,
     /// Set when a layer that a cache promised is not to be had.
     lost: AtomicBool,
+    /// Results of this build's steps that are held in memory.
+    deferred: Mutex<Vec<LayerId>>,
+}
+
+impl Drop for Layers {
+    fn drop(&mut self) {
+        let deferred = self.deferred.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let (false, Ok(store)) = (deferred.is_empty(), self.engine.store()) {
+            store.forget_deferred(deferred);
+        }
+    }
 }
 
 impl Layers {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine, stacks: Mutex::default(), lost: AtomicBool::new(false) }
+        Self { engine, stacks: Mutex::default(), lost: AtomicBool::new(false), deferred: Mutex::default() }
+    }
+
+    /// Notes a result that is held in memory, until the build is over.
+    pub(crate) fn note_deferred(&self, layer: LayerId) {
+        self.deferred.lock().unwrap_or_else(PoisonError::into_inner).push(layer);
     }
 
     /// The folders of a snapshot, unpacked. `sink` hears of each layer that was not here or not unpacked.
@@ -86,6 +102,13 @@ impl Layers {
             return Ok(Arc::clone(stack));
         }
         let store = self.engine.store()?;
+        self.unpack_images(store, snapshot, sink)?;
+        let stack = Arc::new(store.stack(&ids)?);
+        self.known().insert(ids, Arc::clone(&stack));
+        Ok(stack)
+    }
+
+    fn unpack_images(&self, store: &Store, snapshot: &Snapshot, sink: &LayerSink<'_>) -> Result<(), LayerError> {
         let missing: Vec<&ImageLayer> = snapshot
             .layers
             .iter()
@@ -94,16 +117,14 @@ impl Layers {
                 _ => None,
             })
             .collect();
-        missing.par_iter().try_for_each(|layer| self.unpack(store, layer, sink))?;
-        let stack = Arc::new(store.stack(&ids)?);
-        self.known().insert(ids, Arc::clone(&stack));
-        Ok(stack)
+        missing.par_iter().try_for_each(|layer| self.unpack(store, layer, sink))
     }
 
-    /// The files of a snapshot as one tree.
+    /// The files of a snapshot as one tree. Results that are held in memory stay there.
     pub(crate) fn tree(&self, snapshot: &Snapshot, sink: &LayerSink<'_>) -> Result<MergedTree, LayerError> {
-        let stack = self.stack(snapshot, sink)?;
-        Ok(MergedTree::open(&stack.lowers, self.engine.store()?.ownership())?)
+        let store = self.engine.store()?;
+        self.unpack_images(store, snapshot, sink)?;
+        Ok(store.view(&snapshot.ids())?)
     }
 
     /// Brings an image layer's blob into the store.

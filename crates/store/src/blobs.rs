@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use onetag_oci::{Algorithm, Digest, Digester};
@@ -63,7 +64,9 @@ impl Store {
         let file = Arc::new(file);
         let growth = Arc::new(Growth { state: Mutex::new(State::default()), changed: Condvar::new() });
         let digester = Digester::new(algorithm);
-        Ok(BlobWriter { store: self.clone(), file, path, digester, written: 0, growth, finished: false })
+        let is_flushing = Arc::default();
+        let store = self.clone();
+        Ok(BlobWriter { store, file, path, digester, written: 0, flushed: 0, is_flushing, growth, finished: false })
     }
 
     /// Stores a small document and gives its digest.
@@ -98,6 +101,9 @@ impl Store {
     }
 }
 
+/// So many bytes are written before the disk is made to take them.
+const FLUSH_BYTES: u64 = 64 << 20;
+
 /// A blob while it is written: a file in `tmp/` that gets its name when [`BlobWriter::finish`] has verified and
 /// synced it. Dropped before, it leaves nothing behind.
 pub struct BlobWriter {
@@ -106,6 +112,9 @@ pub struct BlobWriter {
     path: PathBuf,
     digester: Digester,
     written: u64,
+    /// How much had been written when the disk was last made to take it, and whether it is still at that.
+    flushed: u64,
+    is_flushing: Arc<AtomicBool>,
     growth: Arc<Growth>,
     finished: bool,
 }
@@ -126,8 +135,25 @@ impl BlobWriter {
     pub fn restart(&mut self) -> Result<()> {
         rustix::fs::ftruncate(&self.file, 0).at("truncate", &self.path)?;
         self.digester = Digester::new(self.digester.clone().finish().algorithm());
-        self.written = 0;
+        (self.written, self.flushed) = (0, 0);
         Ok(())
+    }
+
+    /// Has the disk take what was written, beside whatever happens meanwhile: less is left to be waited for in the end.
+    fn flush_beside(&mut self) {
+        if self.written - self.flushed < FLUSH_BYTES || self.is_flushing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.flushed = self.written;
+        let (file, is_flushing) = (Arc::clone(&self.file), Arc::clone(&self.is_flushing));
+        let flush = move || {
+            // What fails here fails again in the end, where it is told.
+            let _ = file.sync_data();
+            is_flushing.store(false, Ordering::Release);
+        };
+        if std::thread::Builder::new().name("flush".to_owned()).spawn(flush).is_err() {
+            self.is_flushing.store(false, Ordering::Release);
+        }
     }
 
     /// Verifies, syncs and names the blob. Gives its digest and size.
@@ -181,6 +207,7 @@ impl Write for BlobWriter {
         self.written += data.len() as u64;
         self.growth.lock().available = self.written;
         self.growth.changed.notify_all();
+        self.flush_beside();
         Ok(data.len())
     }
 
@@ -240,6 +267,20 @@ impl GrowingBlob {
     /// A reader from `offset` that waits for more until the blob is finished, and fails when its writer gave up.
     pub fn reader(&self, offset: u64) -> GrowingReader {
         GrowingReader { blob: self.clone(), position: offset }
+    }
+
+    /// Waits until the blob has `bytes` bytes. Gives whether it has: not when it was finished or given up before.
+    pub fn wait_for(&self, bytes: u64) -> bool {
+        let mut state = self.growth.lock();
+        loop {
+            if state.available >= bytes {
+                return true;
+            }
+            if state.outcome.is_some() {
+                return false;
+            }
+            state = self.growth.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Waits until the blob is finished and gives its digest and size, or `None` when its writer gave up.

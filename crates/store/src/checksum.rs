@@ -3,6 +3,9 @@
 //! Names, types, permission bits, owners, content, link targets, device numbers and extended attributes count;
 //! times, inodes and the names of the tree's folders on disk do not. A hard link counts as its content.
 //!
+//! What is digested is *captured*: the same names and attributes are then copied, and of each file that others may
+//! change is known what was seen of it. What is copied is so what was digested, or an error.
+//!
 //! The digest is SHA-256 over this text; changing it only makes caches miss:
 //!
 //! ```text
@@ -11,19 +14,19 @@
 //!   per attribute: "x" length(name) name length(value) value
 //! ```
 
-use std::collections::HashMap;
-use std::io::Read;
+mod capture;
+
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use onetag_oci::{Algorithm, Digest, Digester};
-use rayon::prelude::*;
-use rustix::fs::FileType;
 
 use crate::copy::{CopyError, resolve_wildcards};
-use crate::error::{At, Result as StoreResult};
-use crate::tree::{Leaf, Matched, MergedDirectory, MergedTree, Metadata, Node, PathFilter};
+use crate::tree::{ContentSum, FrozenContent, FrozenDirectory, FrozenLeaf, FrozenNode, Metadata};
+use crate::tree::{MergedTree, PathFilter, Xattrs};
+use capture::Capturer;
+pub(crate) use capture::sum_of;
 
 /// What of a tree is looked at.
 #[derive(Clone, Default)]
@@ -41,23 +44,43 @@ pub struct Selection {
     pub contents_only: bool,
 }
 
-/// Remembers the digests of files across runs, keyed by what changes when a file does.
+/// Remembers the digests of files across runs, keyed by what changes when a file does. Only files without extended
+/// attributes are remembered.
 pub trait FileDigests: Sync {
-    /// The digest of a file's content, if it is known for exactly this state of the file.
-    fn get(&self, path: &Path, metadata: &Metadata) -> Option<Digest>;
-    /// Takes a digest that was computed.
-    fn put(&self, path: &Path, metadata: &Metadata, digest: &Digest);
+    /// The SHA-256 of a file's content, if it is known for exactly this state of the file.
+    fn get(&self, path: &Path, state: &Metadata) -> Option<ContentSum>;
+    /// Takes a digest that was computed of a file in this state. Every later change shows in the state.
+    fn put(&self, path: &Path, state: &Metadata, sum: &ContentSum);
 }
 
 /// Remembers nothing.
 pub struct NoFileDigests;
 
 impl FileDigests for NoFileDigests {
-    fn get(&self, _: &Path, _: &Metadata) -> Option<Digest> {
+    fn get(&self, _: &Path, _: &Metadata) -> Option<ContentSum> {
         None
     }
 
-    fn put(&self, _: &Path, _: &Metadata, _: &Digest) {}
+    fn put(&self, _: &Path, _: &Metadata, _: &ContentSum) {}
+}
+
+/// A selection as it was seen.
+pub struct Captured {
+    /// The path of each match, and what stood there.
+    pub(crate) sources: Vec<(PathBuf, FrozenNode)>,
+    digest: Option<Digest>,
+}
+
+impl Captured {
+    /// The digest of the selection; none where only names and attributes were asked for.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+
+    /// Whether all that was selected are folders.
+    pub fn is_folders(&self) -> bool {
+        self.sources.iter().all(|(_, node)| matches!(node, FrozenNode::Directory(_)))
+    }
 }
 
 /// The digest of a selection.
@@ -65,11 +88,34 @@ impl FileDigests for NoFileDigests {
 /// # Errors
 /// [`CopyError::NotFound`] where the path, or any match of the pattern, is absent.
 pub fn digest(tree: &MergedTree, selection: &Selection) -> Result<Digest, CopyError> {
-    digest_with(tree, selection, &NoFileDigests)
+    let sources = sources(tree, selection, &Capturer::new(selection, Some(&NoFileDigests), false))?;
+    Ok(digest_of(&sources, selection))
 }
 
-/// As [`digest`], with a memory of files.
-pub fn digest_with(tree: &MergedTree, selection: &Selection, known: &dyn FileDigests) -> Result<Digest, CopyError> {
+/// Captures a selection of a folder that others may change, and digests it, with a memory of files.
+///
+/// # Errors
+/// As [`digest`].
+pub fn capture(tree: &MergedTree, selection: &Selection, known: &dyn FileDigests) -> Result<Captured, CopyError> {
+    let sources = sources(tree, selection, &Capturer::new(selection, Some(known), true))?;
+    let digest = Some(digest_of(&sources, selection));
+    Ok(Captured { sources, digest })
+}
+
+/// Captures a selection of a tree that nobody changes, without reading any file.
+///
+/// # Errors
+/// As [`digest`].
+pub fn capture_names(tree: &MergedTree, selection: &Selection) -> Result<Captured, CopyError> {
+    let sources = sources(tree, selection, &Capturer::new(selection, None, false))?;
+    Ok(Captured { sources, digest: None })
+}
+
+fn sources(
+    tree: &MergedTree,
+    selection: &Selection,
+    capturer: &Capturer<'_>,
+) -> Result<Vec<(PathBuf, FrozenNode)>, CopyError> {
     let not_found = || CopyError::NotFound { path: selection.path.clone() };
     let paths = match selection.wildcard {
         true => resolve_wildcards(tree, &selection.path, selection.follow_symlinks)?,
@@ -78,167 +124,89 @@ pub fn digest_with(tree: &MergedTree, selection: &Selection, known: &dyn FileDig
     if paths.is_empty() {
         return Err(not_found());
     }
-    let mut entries = Vec::new();
-    for path in &paths {
-        let node = tree.resolve(path, selection.follow_symlinks)?.node.ok_or_else(not_found)?;
+    let mut sources = Vec::with_capacity(paths.len());
+    for path in paths {
+        let node = tree.resolve(&path, selection.follow_symlinks)?.node.ok_or_else(not_found)?;
+        sources.push((path, capturer.node(&node)?));
+    }
+    Ok(sources)
+}
+
+fn digest_of(sources: &[(PathBuf, FrozenNode)], selection: &Selection) -> Digest {
+    let mut text = Text { digester: Digester::new(Algorithm::Sha256), buffer: Vec::new() };
+    for (path, node) in sources {
         let name = PathBuf::from(path.file_name().unwrap_or_default());
-        let mut collector = Collector { filter: selection.filter.as_deref(), entries: &mut entries };
-        match &node {
-            Node::Directory(directory) => {
-                if !selection.contents_only {
-                    collector.push(name.clone(), &node)?;
-                }
-                let prefix = if selection.contents_only { PathBuf::new() } else { name };
-                collector.directory(directory, &prefix, Path::new(""))?;
-            }
-            Node::Leaf(_) => collector.push(name, &node)?,
+        match node {
+            FrozenNode::Directory(directory) if selection.contents_only => text.children(directory, Path::new("")),
+            node => text.node(&name, node),
         }
     }
-    let contents = contents(&entries, known)?;
-    let mut digester = Digester::new(Algorithm::Sha256);
-    for (entry, content) in entries.iter().zip(contents) {
-        digester.update(&entry.encode(content.as_ref()));
-    }
-    Ok(digester.finish())
+    text.digester.finish()
 }
 
-/// An entry to be hashed.
-struct Entry {
-    path: PathBuf,
-    metadata: Metadata,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    target: Option<PathBuf>,
-    file: Option<Leaf>,
+/// The text that is digested, as it is made.
+struct Text {
+    digester: Digester,
+    buffer: Vec<u8>,
 }
 
-struct Collector<'a> {
-    filter: Option<&'a dyn PathFilter>,
-    entries: &'a mut Vec<Entry>,
-}
-
-impl Collector<'_> {
-    fn push(&mut self, path: PathBuf, node: &Node) -> StoreResult<()> {
-        let metadata = node.metadata()?;
-        let mut entry = Entry { path, metadata, xattrs: node.xattrs()?, target: None, file: None };
-        if let Node::Leaf(leaf) = node {
-            match metadata.file_type {
-                FileType::Symlink => entry.target = Some(leaf.read_link()?),
-                FileType::RegularFile => entry.file = Some(leaf.clone()),
-                _ => {}
+impl Text {
+    fn node(&mut self, path: &Path, node: &FrozenNode) {
+        match node {
+            FrozenNode::Directory(directory) => {
+                self.entry(path, &directory.metadata, &directory.xattrs, &FrozenContent::Nothing);
+                self.children(directory, path);
+            }
+            FrozenNode::Leaf(leaf) => {
+                let FrozenLeaf { metadata, xattrs, content } = &**leaf;
+                self.entry(path, metadata, xattrs, content);
             }
         }
-        self.entries.push(entry);
-        Ok(())
     }
 
-    /// Takes what is in a folder. Gives whether anything was taken.
-    fn directory(&mut self, directory: &MergedDirectory, path: &Path, relative: &Path) -> StoreResult<bool> {
-        let before = self.entries.len();
-        for name in directory.names()? {
-            let Some(child) = directory.child(&name)? else { continue };
-            let (path, relative) = (path.join(&name), relative.join(&name));
-            let below = child.as_directory();
-            let matched = match self.filter {
-                Some(filter) => filter.matched(&relative, below.is_some()),
-                None => Matched::Included,
-            };
-            match (matched, below) {
-                (Matched::Excluded, _) | (Matched::Descend, None) => {}
-                (Matched::Included, _) => {
-                    self.push(path.clone(), &child)?;
-                    if let Some(below) = below {
-                        self.directory(below, &path, &relative)?;
-                    }
-                }
-                (Matched::Descend, Some(below)) => {
-                    // The folder counts only where something in it does.
-                    let position = self.entries.len();
-                    if self.directory(below, &path, &relative)? {
-                        self.push(path, &child)?;
-                        self.entries[position..].rotate_right(1);
-                    }
-                }
-            }
+    fn children(&mut self, directory: &FrozenDirectory, path: &Path) {
+        for (name, child) in &directory.children {
+            self.node(&path.join(name), child);
         }
-        Ok(self.entries.len() > before)
     }
-}
 
-impl Entry {
-    fn encode(&self, content: Option<&Digest>) -> Vec<u8> {
-        let mut text = vec![b'e'];
-        put_bytes(&mut text, self.path.as_os_str().as_bytes());
-        let metadata = &self.metadata;
+    fn entry(&mut self, path: &Path, metadata: &Metadata, xattrs: &Xattrs, content: &FrozenContent) {
+        let text = &mut self.buffer;
+        text.clear();
+        text.push(b'e');
+        put_bytes(text, path.as_os_str().as_bytes());
         text.extend(metadata.file_type.as_raw_mode().to_le_bytes());
         for number in [metadata.mode, metadata.uid, metadata.gid] {
             text.extend(number.to_le_bytes());
         }
-        if let Some(digest) = content {
-            text.extend(metadata.size.to_le_bytes());
-            text.extend(digest.encoded().as_bytes());
-        } else if let Some(target) = &self.target {
-            put_bytes(&mut text, target.as_os_str().as_bytes());
-        } else {
-            text.extend(metadata.rdev.to_le_bytes());
+        match content {
+            FrozenContent::File(file) => {
+                text.extend(metadata.size.to_le_bytes());
+                text.extend(hexadecimal(&file.sum.unwrap_or_default()));
+            }
+            FrozenContent::Link(target) => put_bytes(text, target.as_os_str().as_bytes()),
+            FrozenContent::Nothing => text.extend(metadata.rdev.to_le_bytes()),
         }
-        for (name, value) in &self.xattrs {
+        for (name, value) in xattrs {
             text.push(b'x');
-            put_bytes(&mut text, name);
-            put_bytes(&mut text, value);
+            put_bytes(text, name);
+            put_bytes(text, value);
         }
-        text
+        self.digester.update(text);
     }
+}
+
+fn hexadecimal(sum: &ContentSum) -> [u8; 64] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 64];
+    for (position, byte) in sum.iter().enumerate() {
+        text[position * 2] = DIGITS[usize::from(byte >> 4)];
+        text[position * 2 + 1] = DIGITS[usize::from(byte & 15)];
+    }
+    text
 }
 
 fn put_bytes(text: &mut Vec<u8>, bytes: &[u8]) {
     text.extend((bytes.len() as u64).to_le_bytes());
     text.extend(bytes);
-}
-
-/// The digests of all files' contents, in parallel, each file of several names once.
-fn contents(entries: &[Entry], known: &dyn FileDigests) -> StoreResult<Vec<Option<Digest>>> {
-    let mut first: HashMap<(u64, u64), usize> = HashMap::new();
-    for (index, entry) in entries.iter().enumerate() {
-        if entry.file.is_some() && entry.metadata.links > 1 {
-            first.entry(entry.metadata.inode).or_insert(index);
-        }
-    }
-    let is_first = |index: usize, entry: &Entry| {
-        entry.metadata.links <= 1 || first.get(&entry.metadata.inode).is_none_or(|&found| found == index)
-    };
-    let mut digests: Vec<Option<Digest>> = entries
-        .par_iter()
-        .enumerate()
-        .with_min_len(16)
-        .map(|(index, entry)| match &entry.file {
-            Some(leaf) if is_first(index, entry) => file_digest(leaf, &entry.metadata, known).map(Some),
-            _ => Ok(None),
-        })
-        .collect::<StoreResult<_>>()?;
-    for (index, entry) in entries.iter().enumerate() {
-        if entry.file.is_some() && digests[index].is_none() {
-            digests[index] = first.get(&entry.metadata.inode).and_then(|&found| digests[found].clone());
-        }
-    }
-    Ok(digests)
-}
-
-fn file_digest(leaf: &Leaf, metadata: &Metadata, known: &dyn FileDigests) -> StoreResult<Digest> {
-    if let Some(digest) = known.get(leaf.path(), metadata) {
-        return Ok(digest);
-    }
-    let mut file = leaf.open()?;
-    let mut digester = Digester::new(Algorithm::Sha256);
-    let capacity = usize::try_from(metadata.size).unwrap_or(usize::MAX).clamp(512, 256 << 10);
-    let mut buffer = vec![0; capacity];
-    loop {
-        let length = file.read(&mut buffer).at("read", leaf.path())?;
-        if length == 0 {
-            break;
-        }
-        digester.update(&buffer[..length]);
-    }
-    let digest = digester.finish();
-    known.put(leaf.path(), metadata, &digest);
-    Ok(digest)
 }

@@ -25,6 +25,12 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A file of the host that was not to change while it was used.
+    #[error("{} changed during the build", path.display())]
+    Changed {
+        /// Its path in the folder that it belongs to.
+        path: PathBuf,
+    },
     /// The folder holds something that is not a store of this version.
     #[error("{} is not an image store: {reason}", path.display())]
     NotAStore {

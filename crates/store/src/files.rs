@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -25,15 +26,18 @@ pub(crate) fn open_in_root(root: impl AsFd, path: &Path, flags: OFlags) -> rusti
     let start = relative.iter().position(|&byte| byte != b'/').unwrap_or(relative.len());
     let relative: &OsStr =
         if start == relative.len() { OsStr::new(".") } else { OsStr::from_bytes(&relative[start..]) };
+    open_resolving(root, Path::new(relative), flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+}
+
+/// Opens `path` relative to `root` under the kernel's rules of `resolve`.
+pub(crate) fn open_resolving(
+    root: impl AsFd,
+    path: &Path,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
     loop {
-        let opened = rustix::fs::openat2(
-            &root,
-            relative,
-            flags | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-        );
-        match opened {
+        match rustix::fs::openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => continue,
             other => return other,
         }
@@ -95,6 +99,12 @@ pub(crate) fn file_type(stat: &Stat) -> FileType {
 /// The permission bits of a state, set-id and sticky bits among them.
 pub(crate) fn permissions(stat: &Stat) -> u32 {
     stat.st_mode & 0o7777
+}
+
+/// Now: seconds since 1970 and nanoseconds.
+pub(crate) fn instant() -> (i64, u32) {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (i64::try_from(since.as_secs()).unwrap_or(0), since.subsec_nanos())
 }
 
 /// A pair of timestamps that sets access and modification time to the same instant.

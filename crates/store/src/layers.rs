@@ -87,7 +87,8 @@ impl Store {
         Some(LayerDirectory { diff_id: diff_id.clone(), tree: path.join("tree"), applied: record.applied })
     }
 
-    fn unpack_into<R: Read + Send>(
+    /// Unpacks a layer into a new folder.
+    pub(crate) fn unpack_into<R: Read + Send>(
         &self,
         diff_id: &DiffId,
         blob: &Digest,

@@ -6,6 +6,7 @@
 //! - layers unpacked each on its own ([`LayerDirectory`]), results of build steps ([`Upper`]) and stacks of both
 //!   ([`Stack`]), which can be mounted with overlayfs or read without a mount ([`tree::MergedTree`]);
 //! - layers written as archives in one pass ([`ExportedLayer`]);
+//! - results of steps that only copy, held in memory until somebody needs their files ([`copy::DeferredCopy`]);
 //! - copying between trees and changing a stack without a mount ([`copy`]), digests of parts of trees ([`checksum`]);
 //! - records that can be made again ([`RecordStorage`]).
 //!
@@ -17,6 +18,7 @@ mod blobs;
 mod check;
 mod collect;
 mod database;
+mod deferred;
 mod error;
 mod export;
 mod files;

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
+use crate::checksum::sum_of;
 use crate::error::{At, Result};
 use crate::files;
 use crate::layer::{self, Ownership};
-use crate::tree::{Leaf, MergedTree, Metadata, Node};
+use crate::tree::{Leaf, MergedTree, Metadata, Node, Xattrs};
 
 /// Makes the merged tree in the empty folder `target` by hard links: for trees that nobody writes to.
 pub(crate) fn materialize(tree: &MergedTree, target: &Path, ownership: Ownership) -> Result<()> {
@@ -87,14 +88,15 @@ pub(crate) fn copy_leaf(leaf: &Leaf, folder: &OwnedFd, name: &OsStr, ownership: 
     let path = leaf.path();
     match metadata.file_type {
         FileType::RegularFile => {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let target = rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600)).at("create file", path)?;
             let target = File::from(target);
             let source = leaf.open()?;
             copy_content(&source, &target, &mut true).at("copy", path)?;
+            confirm(leaf, &source, &target)?;
             ownership.set(&target, metadata.uid, metadata.gid, true).at("set owner of", path)?;
             rustix::fs::fchmod(&target, Mode::from_raw_mode(metadata.mode)).at("set mode of", path)?;
-            let xattrs = layer::read_xattrs(&source).at("read attributes of", path)?;
+            let xattrs = xattrs_of(leaf, &source)?;
             layer::set_xattrs(&target, &xattrs).at("set attributes of", path)?;
             let (seconds, nanoseconds) = metadata.mtime;
             return rustix::fs::futimens(&target, &files::timestamps(seconds, nanoseconds)).at("set time of", path);
@@ -110,6 +112,19 @@ pub(crate) fn copy_leaf(leaf: &Leaf, folder: &OwnedFd, name: &OsStr, ownership: 
         }
     }
     set_special(folder, name, &metadata, ownership).at("set attributes of", path)
+}
+
+/// Makes sure that a copy holds what the tree showed.
+pub(crate) fn confirm(leaf: &Leaf, source: &File, target: &File) -> Result<()> {
+    leaf.confirm(source, || sum_of(target, leaf.state().size))
+}
+
+/// The attributes of a file that is open: those that the tree showed.
+pub(crate) fn xattrs_of(leaf: &Leaf, source: &File) -> Result<Xattrs> {
+    match leaf.frozen_file() {
+        Some(_) => Node::Leaf(leaf.clone()).xattrs(),
+        None => layer::read_xattrs(source).at("read attributes of", leaf.path()),
+    }
 }
 
 /// Copies the content of a file into an empty one: by reflink where the file system can.

@@ -140,7 +140,7 @@ impl Reducer<'_> {
         if metadata.ctime < self.complete {
             return Ok(true);
         }
-        let other = Metadata::of(below.stat());
+        let other = below.state();
         let alike = |one: &Metadata| (one.file_type, one.mode, one.uid, one.gid, one.size, one.rdev, one.mtime);
         if metadata.links > other.links || alike(metadata) != alike(&other) {
             return Ok(false);

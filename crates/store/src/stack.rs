@@ -64,6 +64,9 @@ impl Store {
         let mut members = Vec::with_capacity(layers.len());
         for id in layers {
             self.hold(&id.resource())?;
+            if let LayerId::Step(step) = id {
+                self.ensure_step_tree(step)?;
+            }
             let folder = self.layer_id_path(id);
             let record =
                 record::read_valid(self, &folder).ok_or_else(|| Error::LayerNotFound { layer: id.to_string() })?;

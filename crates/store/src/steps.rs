@@ -35,7 +35,7 @@ impl StepId {
         &self.0
     }
 
-    fn new() -> StepId {
+    pub(crate) fn new() -> StepId {
         StepId(unique_name())
     }
 }
@@ -112,9 +112,10 @@ impl Store {
         Ok(upper)
     }
 
-    /// Whether a layer can be stacked as it is.
+    /// Whether a layer can be stacked, now and by other processes: as it is, or unpacked from a blob.
     pub fn has_layer(&self, layer: &LayerId) -> bool {
-        record::read_valid(self, &self.layer_id_path(layer)).is_some()
+        let is_unpacked = record::read_valid(self, &self.layer_id_path(layer)).is_some();
+        is_unpacked || matches!(layer, LayerId::Step(step) if self.step_blob(step).is_some())
     }
 
     /// Removes a step's result. Nothing may use it any more.

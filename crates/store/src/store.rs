@@ -1,11 +1,12 @@
 //! Opening the store, and where everything in it lies.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use onetag_oci::{DiffId, Digest};
 use rustix::fs::FlockOperation;
@@ -17,6 +18,7 @@ use crate::files;
 use crate::layer::{Limits, Ownership};
 use crate::leases::SessionLease;
 use crate::steps::StepId;
+use crate::tree::FrozenDirectory;
 
 /// The content of the `oci-layout` file.
 const OCI_LAYOUT: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}";
@@ -30,7 +32,7 @@ pub(crate) const EMPTY_INDEX: &[u8] =
 /// oci-layout, index.json       an OCI image layout: references are annotations of index.json
 /// blobs/sha256/<hex>           immutable content
 /// layers/sha256/<hex>/<ids>/   a layer unpacked under an id mapping: tree/ and record.json
-/// layers/steps/<id>/           the result of a build step: tree/ and record.json
+/// layers/steps/<id>/           the result of a build step: tree/ and record.json, or blob.json, or both
 /// chains/<key>/                what a stack needs beyond its layers: tree/ and record.json
 /// cache.db                     rebuildable records
 /// leases/ locks/ tmp/          files held by flock; unfinished work
@@ -50,6 +52,7 @@ struct Inner {
     boot: OnceLock<String>,
     session: Mutex<Option<SessionLease>>,
     database: OnceLock<Arc<Database>>,
+    deferred: Mutex<HashMap<StepId, Arc<FrozenDirectory>>>,
 }
 
 struct Ids {
@@ -82,6 +85,7 @@ impl Store {
             boot: OnceLock::new(),
             session: Mutex::new(None),
             database: OnceLock::new(),
+            deferred: Mutex::default(),
         };
         Ok(Store { inner: Arc::new(inner) })
     }
@@ -118,6 +122,11 @@ impl Store {
 
     pub(crate) fn session(&self) -> &Mutex<Option<SessionLease>> {
         &self.inner.session
+    }
+
+    /// Results of steps that are held in memory.
+    pub(crate) fn deferred(&self) -> MutexGuard<'_, HashMap<StepId, Arc<FrozenDirectory>>> {
+        self.inner.deferred.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The database of cache records, opened on first use.

@@ -131,6 +131,7 @@ impl BuildError {
                 None
             }
             Self::CacheExport { source, .. } => source.hint().map(str::to_owned),
+            Self::Export(error) if error.is_changed_context() => Some(crate::context::CHANGED_HINT.to_owned()),
             _ => None,
         }
     }

@@ -30,15 +30,15 @@ use crate::cache::{BuildCache, CacheError, CachePlace, CacheWriter, Imported};
 use crate::catalog::Catalog;
 use crate::context::ContextError;
 use crate::export::{
-    Assembler, Attest, BuiltImage, BuiltLayer, ExportError, ExportOptions, Part, Target, load, push, write_archive,
-    write_files,
+    Assembler, Attest, BuiltImage, BuiltLayer, ExportError, ExportOptions, Part, Target, Uploads, load, push,
+    repositories, write_archive, write_files,
 };
 use crate::flags::Annotation;
 use crate::layers::Layers;
 use crate::progress::{Activity, Event, Sink};
 use crate::provenance::{self, AttestationPlace, Facts, VertexLayers};
 use crate::resolve::BuildResolver;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Layer, Snapshot};
 use definition::Definition;
 pub(crate) use lock::UsedLock;
 use solve::Solved;
@@ -86,6 +86,17 @@ impl Engine {
             }
             result => result,
         }
+    }
+
+    /// Makes the results outlast this process, where no output did so: the next build finds them in the cache.
+    fn persist(&self, parts: &[Part<'_>]) -> Result<(), BuildError> {
+        for layer in parts.iter().flat_map(|part| &part.snapshot.layers) {
+            if let Layer::Step(_) = layer {
+                let persisted = self.store()?.persist_layer(&layer.id());
+                persisted.map_err(|error| BuildError::Export(Box::new(error.into())))?;
+            }
+        }
+        Ok(())
     }
 
     /// Lowers the Dockerfile for every platform, at the same time.
@@ -196,6 +207,7 @@ impl Build<'_> {
             .with_inline_cache(is_inline.then_some(solved.records.as_slice()))
             .with_attestations(attest(&facts, &known));
         let mut outcome = engine.export(request, &parts, &assembler, layers, cancellation, sink)?;
+        engine.persist(&parts)?;
         if let Some(mode) = request.recorded_provenance {
             let layers = BTreeMap::new();
             outcome.provenance =
@@ -322,14 +334,18 @@ impl Exporter<'_> {
             }
             Target::Push | Target::Store | Target::Oci { .. } | Target::Docker(_) => {}
         }
-        let image = self.assembler.assemble(parts, options, annotations, activity)?;
+        let uploads = match (&options.target, repositories(&options.names).into_iter().next()) {
+            (Target::Push, Some(repository)) => Some(Uploads::new(engine.clone(), repository)),
+            _ => None,
+        };
+        let image = self.assembler.assemble(parts, options, annotations, uploads.as_ref(), activity)?;
         let archive = |destination, docker, tar| {
             activity
                 .part("sending tarball", || write_archive(engine, layers, &image, options, destination, docker, tar))
         };
         match &options.target {
             Target::Push => {
-                push(engine, layers, &image, options, self.cancellation, activity)?;
+                push(engine, layers, &image, options, uploads, self.cancellation, activity)?;
                 self.push_referrers(parts, &image, options)?;
             }
             Target::Store => load(engine, layers, &image, options, self.cancellation, activity)?,

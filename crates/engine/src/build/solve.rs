@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use onetag_dockerfile::Lowered;
@@ -104,6 +104,7 @@ impl Engine {
             network: StepNetwork::new(self.options().search_path.clone()),
             is_without_overlay: AtomicBool::new(false),
             files: KnownFiles::new(self.store()?.database()),
+            captures: Mutex::default(),
             entitlements: request.entitlements,
             with_remote: !layers.is_cache_broken(),
             pins: Arc::default(),

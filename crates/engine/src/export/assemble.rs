@@ -11,9 +11,10 @@ use onetag_oci::{
 };
 use onetag_solver::SolveRecord;
 use onetag_store::layer::CompressionOptions;
-use onetag_store::{LayerId, LayerOptions};
+use onetag_store::{GrowingBlob, LayerId, LayerOptions};
 use serde_json::Value;
 
+use super::upload::Uploads;
 use super::{ExportError, ExportOptions};
 use crate::Engine;
 use crate::cache::document::INLINE_MEMBER;
@@ -147,16 +148,17 @@ impl<'a> Assembler<'a> {
         self.attest.as_ref()
     }
 
-    /// Makes the image of all parts.
+    /// Makes the image of all parts. Layers that have to be written go into `uploads` meanwhile.
     pub(crate) fn assemble(
         &self,
         parts: &[Part<'_>],
         options: &ExportOptions,
         annotations: &[Annotation],
+        uploads: Option<&Uploads>,
         activity: &Activity<'_>,
     ) -> Result<BuiltImage, ExportError> {
         let annotations: Vec<&Annotation> = annotations.iter().chain(&options.annotations).collect();
-        let layers = activity.part("exporting layers", || self.all_layers(parts, options))?;
+        let layers = activity.part("exporting layers", || self.all_layers(parts, options, uploads))?;
         let mut platforms = Vec::with_capacity(parts.len());
         for (part, layers) in parts.iter().zip(layers) {
             platforms.push(self.platform(part, layers, options, &annotations, activity)?);
@@ -199,8 +201,13 @@ impl<'a> Assembler<'a> {
         Ok(())
     }
 
-    fn all_layers(&self, parts: &[Part<'_>], options: &ExportOptions) -> Result<Vec<Vec<BuiltLayer>>, ExportError> {
-        let write = |part: &Part<'_>| self.part_layers(part, options);
+    fn all_layers(
+        &self,
+        parts: &[Part<'_>],
+        options: &ExportOptions,
+        uploads: Option<&Uploads>,
+    ) -> Result<Vec<Vec<BuiltLayer>>, ExportError> {
+        let write = |part: &Part<'_>| self.part_layers(part, options, uploads);
         if let [only] = parts {
             return Ok(vec![write(only)?]);
         }
@@ -213,12 +220,18 @@ impl<'a> Assembler<'a> {
         })
     }
 
-    fn part_layers(&self, part: &Part<'_>, options: &ExportOptions) -> Result<Vec<BuiltLayer>, ExportError> {
+    fn part_layers(
+        &self,
+        part: &Part<'_>,
+        options: &ExportOptions,
+        uploads: Option<&Uploads>,
+    ) -> Result<Vec<BuiltLayer>, ExportError> {
         let latest_mtime = if options.rewrite_timestamp { part.lowered.epoch } else { None };
         let layer_options = LayerOptions { compression: options.compression, latest_mtime };
         let mut layers = Vec::with_capacity(part.snapshot.layers.len());
         for position in 0..part.snapshot.layers.len() {
-            let mut layer = self.layer(&part.snapshot, position, &layer_options, options.force_compression)?;
+            let force = options.force_compression;
+            let mut layer = self.layer_while(&part.snapshot, position, &layer_options, force, uploads)?;
             layer.descriptor.media_type = converted(&layer.descriptor.media_type, options.oci_media_types);
             layers.push(layer);
         }
@@ -232,6 +245,17 @@ impl<'a> Assembler<'a> {
         position: usize,
         options: &LayerOptions,
         force: bool,
+    ) -> Result<BuiltLayer, ExportError> {
+        self.layer_while(snapshot, position, options, force, None)
+    }
+
+    fn layer_while(
+        &self,
+        snapshot: &Snapshot,
+        position: usize,
+        options: &LayerOptions,
+        force: bool,
+        uploads: Option<&Uploads>,
     ) -> Result<BuiltLayer, ExportError> {
         match &snapshot.layers[position] {
             Layer::Image(layer) => self.image_layer(layer, options, force),
@@ -250,15 +274,33 @@ impl<'a> Assembler<'a> {
                         .entry((key, options.compression, options.latest_mtime))
                         .or_default(),
                 );
-                let result = cell.get_or_init(|| self.write_layer(&id, &below, options).map_err(Arc::new));
+                let result = cell.get_or_init(|| self.write_layer(&id, &below, options, uploads).map_err(Arc::new));
                 result.clone().map_err(|error| Arc::try_unwrap(error).unwrap_or_else(ExportError::Shared))
             }
         }
     }
 
-    fn write_layer(&self, id: &LayerId, below: &Snapshot, options: &LayerOptions) -> Result<BuiltLayer, ExportError> {
-        let stack = self.layers.stack(below, &unheard)?;
-        let exported = self.engine.store()?.export_layer(id, &stack, options)?;
+    fn write_layer(
+        &self,
+        id: &LayerId,
+        below: &Snapshot,
+        options: &LayerOptions,
+        uploads: Option<&Uploads>,
+    ) -> Result<BuiltLayer, ExportError> {
+        let store = self.engine.store()?;
+        let ids = below.ids();
+        let exported = match store.exported_layer(id, &ids, options)? {
+            Some(exported) => exported,
+            None => {
+                let tree = self.layers.tree(below, &unheard)?;
+                let started = |blob: GrowingBlob| {
+                    if let Some(uploads) = uploads {
+                        uploads.begin(blob);
+                    }
+                };
+                store.export_layer_over(id, &ids, &tree, options, started)?
+            }
+        };
         Ok(BuiltLayer { descriptor: exported.descriptor, diff_id: exported.diff_id, image: None })
     }
 

@@ -104,7 +104,8 @@ fn write_leaf(leaf: &Leaf, metadata: &Metadata, path: &Path) -> Result<(), Expor
         FileType::RegularFile => {
             let mut options = File::options();
             let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(at(path))?;
-            std::io::copy(&mut leaf.open()?, &mut file).map_err(at(path))?;
+            let mut content = leaf.open_confirmed()?;
+            std::io::copy(&mut content, &mut file).map_err(at(path))?;
             file.set_permissions(PermissionsExt::from_mode(metadata.mode)).map_err(at(path))
         }
         FileType::Symlink => std::os::unix::fs::symlink(leaf.read_link()?, path).map_err(at(path)),
@@ -219,21 +220,22 @@ fn write_entry(
 
 /// Exactly `size` bytes of a file, filled up with zeros where it has become shorter.
 fn copy_content(archive: &mut TarWriter<&mut dyn Write>, leaf: &Leaf, size: u64) -> std::io::Result<()> {
-    let file = leaf.open().map_err(std::io::Error::other)?;
-    let mut reader = file.take(size);
+    let mut reader = leaf.open_confirmed().map_err(std::io::Error::other)?;
     let mut buffer = vec![0; 256 << 10];
     let mut left = size;
     while left > 0 {
-        let length = reader.read(&mut buffer)?;
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let length = reader.read(&mut buffer[..wanted])?;
         if length == 0 {
             buffer.fill(0);
-            let length = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-            archive.data(&buffer[..length])?;
-            left -= length as u64;
+            archive.data(&buffer[..wanted])?;
+            left -= wanted as u64;
             continue;
         }
         archive.data(&buffer[..length])?;
         left -= length as u64;
     }
+    // The end is where a file that changed is found out.
+    while reader.read(&mut buffer)? > 0 {}
     archive.pad(size)
 }

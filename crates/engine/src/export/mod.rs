@@ -5,13 +5,15 @@ mod assemble;
 mod files;
 mod options;
 mod publish;
+mod upload;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 pub(crate) use assemble::{Assembler, Attest, BuiltImage, BuiltLayer, BuiltPlatform, Part};
 pub use options::{Destination, ExportOptions, OptionError, Target};
-pub(crate) use publish::{load, push};
+pub(crate) use publish::{load, push, repositories};
+pub(crate) use upload::Uploads;
 pub(crate) use {archive::layout_entry, archive::write_archive, files::write_files};
 
 use crate::layers::LayerError;
@@ -83,4 +85,16 @@ pub enum ExportError {
     /// The build was cancelled.
     #[error("context canceled")]
     Cancelled,
+}
+
+impl ExportError {
+    /// Whether a file of the context was not what it was when it was digested.
+    pub(crate) fn is_changed_context(&self) -> bool {
+        match self {
+            Self::Store(onetag_store::Error::Changed { .. })
+            | Self::Layer(LayerError::Store(onetag_store::Error::Changed { .. })) => true,
+            Self::Shared(error) => error.is_changed_context(),
+            _ => false,
+        }
+    }
 }

@@ -38,6 +38,9 @@ pub enum OptionError {
         /// Its value.
         value: String,
     },
+    /// A compression that BuildKit has.
+    #[error("compression estargz is not supported: layers are written as gzip, zstd or uncompressed")]
+    Estargz,
     /// An attribute that this kind of output does not have.
     #[error("unknown attribute {name} of output type {kind}")]
     UnknownAttribute {
@@ -186,6 +189,7 @@ impl ExportOptions {
                 "gzip" => Compression::Gzip,
                 "zstd" => Compression::Zstd,
                 "uncompressed" => Compression::None,
+                "estargz" => return Err(OptionError::Estargz),
                 _ => return Err(OptionError::Value { name: "compression".to_owned(), value }),
             };
         }
@@ -255,4 +259,42 @@ fn annotation(name: &str, value: &str) -> Option<Annotation> {
         _ => return None,
     };
     Some(Annotation { target, platform, key: key.to_owned(), value: value.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flags::parse_outputs;
+
+    fn parse(text: &str) -> Result<Vec<ExportOptions>, OptionError> {
+        ExportOptions::parse(&parse_outputs(&[text]).unwrap()[0], None)
+    }
+
+    #[test]
+    fn all_attributes_of_an_image_are_heard() {
+        let text = "type=image,\"name=app:1,other/app\",push=true,store=true,compression=zstd,compression-level=9,\
+                    force-compression=true,oci-mediatypes=false,rewrite-timestamp=true,push-by-digest=true,\
+                    name-canonical=true,unpack=true,annotation-index.a=b";
+        let outputs = parse(text).unwrap();
+        assert!(matches!(outputs[0].target, Target::Push) && matches!(outputs[1].target, Target::Store));
+        for options in outputs {
+            let names: Vec<String> = options.names.iter().map(Reference::familiar).collect();
+            assert_eq!(names, ["app:1", "other/app"]);
+            let compression = CompressionOptions { compression: Compression::Zstd, level: Some(9) };
+            assert_eq!(options.compression, compression);
+            assert!(options.force_compression && options.rewrite_timestamp && options.push_by_digest);
+            assert!(!options.oci_media_types);
+            assert_eq!(options.annotations.len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_by_name() {
+        let refused = |text: &str| parse(text).err().unwrap().to_string();
+        assert!(refused("type=image,compression=estargz").contains("estargz is not supported"));
+        assert!(refused("type=image,compression-level=high").contains("compression-level"));
+        assert!(refused("type=image,compresion=gzip").contains("unknown attribute compresion"));
+        assert!(refused("type=nowhere").contains("cacheonly"));
+        assert!(refused("type=oci").contains("dest is required"));
+    }
 }

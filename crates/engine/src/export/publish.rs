@@ -1,5 +1,6 @@
 //! Images into registries and into the local store: blobs, then manifests, then the index, names last.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +11,7 @@ use onetag_registry::{BlobSource, Client};
 use onetag_solver::Cancellation;
 
 use super::assemble::{BuiltImage, BuiltLayer, BuiltPlatform};
+use super::upload::Uploads;
 use super::{ExportError, ExportOptions};
 use crate::Engine;
 use crate::layers::{Layers, unheard};
@@ -72,12 +74,25 @@ enum Upload<'a> {
     Config(&'a BuiltPlatform),
 }
 
-/// Pushes an image under all of its names. Nothing has a name before everything is there.
+/// The repositories of names, each once.
+pub(crate) fn repositories(names: &[Reference]) -> Vec<Reference> {
+    let mut repositories: Vec<Reference> = Vec::new();
+    for repository in names.iter().map(Reference::name_only) {
+        if !repositories.contains(&repository) {
+            repositories.push(repository);
+        }
+    }
+    repositories
+}
+
+/// Pushes an image under all of its names. Nothing has a name before everything is there. `uploads` are under way
+/// since the layers were written.
 pub(crate) fn push(
     engine: &Engine,
     layers: &Layers,
     image: &BuiltImage,
     options: &ExportOptions,
+    uploads: Option<Uploads>,
     cancellation: &Cancellation,
     activity: &Activity<'_>,
 ) -> Result<(), ExportError> {
@@ -85,15 +100,15 @@ pub(crate) fn push(
         return Err(ExportError::NoName);
     }
     let client = engine.client().map_err(|source| failed(&options.names[0], source))?;
-    let mut repositories: Vec<Reference> = Vec::new();
-    for name in &options.names {
-        let repository = name.name_only();
-        if !repositories.contains(&repository) {
-            repositories.push(repository);
-        }
-    }
-    for repository in &repositories {
-        activity.part("pushing layers", || push_blobs(engine, layers, client, image, repository, cancellation))?;
+    let mut uploads = uploads;
+    for (position, repository) in repositories(&options.names).iter().enumerate() {
+        activity.part("pushing layers", || {
+            let arrived = uploads.take().map(Uploads::finish).filter(|(target, _)| target == repository);
+            let arrived = arrived.map(|(_, digests)| digests).unwrap_or_default();
+            let first = (position > 0).then(|| options.names[0].name_only());
+            let blobs = Blobs { engine, layers, client, repository, arrived, first, cancellation };
+            blobs.push(image)
+        })?;
         if image.index.is_some() {
             push_manifests(client, image, repository, cancellation)?;
         }
@@ -118,41 +133,61 @@ fn failed(reference: &Reference, source: onetag_registry::Error) -> ExportError 
     ExportError::Push { reference: reference.to_string(), source: Box::new(source) }
 }
 
-fn push_blobs(
-    engine: &Engine,
-    layers: &Layers,
-    client: &Client,
-    image: &BuiltImage,
-    repository: &Reference,
-    cancellation: &Cancellation,
-) -> Result<(), ExportError> {
-    let distributable = |layer: &&BuiltLayer| !media_type::is_nondistributable(&layer.descriptor.media_type);
-    let mut uploads: Vec<Upload<'_>> = image.layers().into_iter().filter(distributable).map(Upload::Layer).collect();
-    let mut seen: Vec<Digest> = Vec::new();
-    for platform in &image.platforms {
-        let digest = &platform.manifest.config.digest;
-        if !seen.contains(digest) {
-            seen.push(digest.clone());
-            uploads.push(Upload::Config(platform));
+/// What blobs are pushed with.
+struct Blobs<'a> {
+    engine: &'a Engine,
+    layers: &'a Layers,
+    client: &'a Client,
+    repository: &'a Reference,
+    /// What is in the repository already.
+    arrived: HashSet<Digest>,
+    /// Another repository that has been given everything.
+    first: Option<Reference>,
+    cancellation: &'a Cancellation,
+}
+
+impl Blobs<'_> {
+    /// Pushes all layers and configs of an image.
+    fn push(&self, image: &BuiltImage) -> Result<(), ExportError> {
+        let is_due = |layer: &&BuiltLayer| {
+            let descriptor = &layer.descriptor;
+            !media_type::is_nondistributable(&descriptor.media_type) && !self.arrived.contains(&descriptor.digest)
+        };
+        let mut uploads: Vec<Upload<'_>> = image.layers().into_iter().filter(is_due).map(Upload::Layer).collect();
+        let mut seen: Vec<Digest> = Vec::new();
+        for platform in &image.platforms {
+            let digest = &platform.manifest.config.digest;
+            if !seen.contains(digest) {
+                seen.push(digest.clone());
+                uploads.push(Upload::Config(platform));
+            }
         }
+        for_each(&uploads, |upload| {
+            if self.cancellation.is_cancelled() {
+                return Err(ExportError::Cancelled);
+            }
+            self.upload(upload).map_err(|source| failed(self.repository, source))
+        })
     }
-    for_each(&uploads, |upload| {
-        if cancellation.is_cancelled() {
-            return Err(ExportError::Cancelled);
-        }
+
+    fn upload(&self, upload: &Upload<'_>) -> Result<(), onetag_registry::Error> {
+        let repository = self.repository;
         let pushed = match upload {
-            Upload::Config(platform) => client.push_blob(repository, &platform.manifest.config, &platform.config, &[]),
+            Upload::Config(platform) => {
+                self.client.push_blob(repository, &platform.manifest.config, &platform.config, &[])
+            }
             Upload::Layer(layer) => {
                 let origin = layer.image.as_ref().and_then(|image| image.origin.as_ref());
                 let is_mountable =
                     |origin: &&Reference| origin.domain() == repository.domain() && origin.path() != repository.path();
-                let mount_from: Vec<Reference> = origin.filter(is_mountable).cloned().into_iter().collect();
-                let source = LayerSource { engine, layers, layer };
-                client.push_blob(repository, &layer.descriptor, &source, &mount_from)
+                let origins = origin.into_iter().chain(&self.first);
+                let mount_from: Vec<Reference> = origins.filter(is_mountable).cloned().collect();
+                let source = LayerSource { engine: self.engine, layers: self.layers, layer };
+                self.client.push_blob(repository, &layer.descriptor, &source, &mount_from)
             }
         };
-        pushed.map(drop).map_err(|source| failed(repository, source))
-    })
+        pushed.map(drop)
+    }
 }
 
 fn push_manifests(

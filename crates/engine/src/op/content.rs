@@ -2,14 +2,14 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use onetag_llb::CopyAction;
 use onetag_oci::{Algorithm, Digest, Digester};
 use onetag_solver::ExecContext;
 use onetag_store::LayerId;
-use onetag_store::checksum::{self, Selection};
+use onetag_store::checksum::{self, Captured, Selection};
 use onetag_store::copy::CopyRequest;
 use onetag_store::tree::{MergedTree, Node};
 use rustix::fs::FileType;
@@ -51,6 +51,36 @@ pub(super) fn read_small(tree: &MergedTree, path: &str) -> Result<Vec<u8>, StepE
     Ok(content)
 }
 
+/// What a folder of the host showed.
+pub(crate) struct Capture {
+    captured: Mutex<Option<Arc<Captured>>>,
+    /// Kept, so that its address stays its own.
+    _local: Arc<LocalContext>,
+}
+
+impl Capture {
+    fn new(local: Arc<LocalContext>) -> Self {
+        Self { captured: Mutex::default(), _local: local }
+    }
+}
+
+/// What a copy reads.
+pub(super) fn selection_of(copy: &CopyAction) -> Result<Selection, StepError> {
+    Ok(Selection {
+        path: copy.source.clone().into(),
+        wildcard: copy.allow_wildcard,
+        follow_symlinks: copy.follow_symlink,
+        filter: path_filter(&copy.exclude_patterns, &copy.include_patterns)?,
+        contents_only: copy.dir_copy_contents,
+    })
+}
+
+/// What tells a copy's selection from others of the same folder.
+fn selection_name(copy: &CopyAction) -> String {
+    let flags = (copy.allow_wildcard, copy.follow_symlink, copy.dir_copy_contents);
+    format!("{:?} {flags:?} {:?} {:?}", copy.source, copy.exclude_patterns, copy.include_patterns)
+}
+
 impl Session {
     /// The digest of what a mount or several show of an artifact.
     pub(super) fn content_of_paths(
@@ -72,9 +102,30 @@ impl Session {
     /// Files of the host are digested again only when they changed; those of snapshots are not remembered.
     fn digest(&self, artifact: &Artifact, tree: &MergedTree, selection: &Selection) -> Result<Digest, StepError> {
         Ok(match artifact {
-            Artifact::Local(local) => checksum::digest_with(tree, selection, &*self.files.folder(local.root()))?,
+            Artifact::Local(local) => {
+                let captured = checksum::capture(tree, selection, &*self.files.folder(local.root()))?;
+                captured.digest().cloned().ok_or(StepError::Unsupported("a selection without a digest"))?
+            }
             Artifact::Snapshot(_) => checksum::digest(tree, selection)?,
         })
+    }
+
+    /// What a copy reads of a folder of the host, as it was seen first in this build: what is digested is copied.
+    pub(super) fn captured(&self, local: &Arc<LocalContext>, copy: &CopyAction) -> Result<Arc<Captured>, StepError> {
+        let selection = selection_of(copy)?;
+        let key = (Arc::as_ptr(local) as usize, selection_name(copy));
+        let slot = {
+            let mut captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(captures.entry(key).or_insert_with(|| Arc::new(Capture::new(Arc::clone(local)))))
+        };
+        // Whoever wants the same waits rather than reading it all again.
+        let mut captured = slot.captured.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(captured) = &*captured {
+            return Ok(Arc::clone(captured));
+        }
+        let known = self.files.folder(local.root());
+        let made = Arc::new(checksum::capture(local.tree(), &selection, &*known)?);
+        Ok(Arc::clone(captured.insert(made)))
     }
 
     /// The digest of what a copy reads.
@@ -89,14 +140,13 @@ impl Session {
                 return Err(StepError::PathNotFound { path: path.clone() });
             }
         }
-        let selection = Selection {
-            path: copy.source.clone().into(),
-            wildcard: copy.allow_wildcard,
-            follow_symlinks: copy.follow_symlink,
-            filter: path_filter(&copy.exclude_patterns, &copy.include_patterns)?,
-            contents_only: copy.dir_copy_contents,
-        };
-        self.digest(artifact, tree, &selection)
+        match artifact {
+            Artifact::Local(local) => {
+                let captured = self.captured(local, copy)?;
+                captured.digest().cloned().ok_or(StepError::Unsupported("a selection without a digest"))
+            }
+            Artifact::Snapshot(_) => self.digest(artifact, tree, &selection_of(copy)?),
+        }
     }
 
     /// Puts a new layer on top of `below`.

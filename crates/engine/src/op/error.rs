@@ -1,5 +1,8 @@
 //! Why a step failed.
 
+use onetag_store::Error as StoreError;
+use onetag_store::copy::CopyError;
+
 use crate::catalog::CatalogError;
 use crate::context::ContextError;
 use crate::layers::LayerError;
@@ -113,10 +116,10 @@ pub enum StepError {
     Context(#[from] ContextError),
     /// Copying or making files failed.
     #[error(transparent)]
-    Copy(#[from] onetag_store::copy::CopyError),
+    Copy(#[from] CopyError),
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] onetag_store::Error),
+    Store(#[from] StoreError),
     /// Content that is not what was pinned.
     #[error("digest mismatch {actual}: {expected}")]
     Checksum {
@@ -161,6 +164,11 @@ impl StepError {
         match self {
             Self::Sandbox { source, .. } => source.hint(),
             Self::NotAllowed { entitlement } => Some(format!("--allow {entitlement}")),
+            Self::Copy(CopyError::Store(StoreError::Changed { .. }))
+            | Self::Store(StoreError::Changed { .. })
+            | Self::Layer(LayerError::Store(StoreError::Changed { .. })) => {
+                Some(crate::context::CHANGED_HINT.to_owned())
+            }
             _ => None,
         }
     }

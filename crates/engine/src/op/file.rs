@@ -8,9 +8,11 @@ use onetag_dockerfile::chmod::Mode;
 use onetag_llb::{self as llb, CopyAction, CopyMode, FileAction, FileActionKind, FileOp};
 use onetag_oci::Digest;
 use onetag_solver::{Class, ExecContext, Kind, Op, OpError};
+use onetag_store::checksum::{self, Captured};
 use onetag_store::copy::{CopyRequest, MakeDirectory, MakeFile, ModeChange, Remove, Workspace};
 use onetag_store::tree::MergedTree;
 
+use super::content::selection_of;
 use super::definition::{definition_key, selection_key};
 use super::{Session, StepError};
 use crate::context::path_filter;
@@ -24,6 +26,35 @@ pub(super) struct FileStep {
     file: FileOp,
     inputs: usize,
     name: String,
+}
+
+/// What a copy reads.
+enum Source {
+    Tree(MergedTree),
+    Captured(Arc<Captured>),
+}
+
+/// The copies of an operation that does nothing but copy from its inputs, each onto the result of the one before.
+fn plain_copies(actions: &[FileAction], inputs: usize) -> Option<Vec<&CopyAction>> {
+    let mut copies = Vec::with_capacity(actions.len());
+    for (position, action) in actions.iter().enumerate() {
+        let FileActionKind::Copy(copy) = &action.kind else { return None };
+        let is_chained = match position {
+            0 => action.input.is_none_or(|input| input < inputs),
+            _ => action.input == Some(inputs + position - 1),
+        };
+        let is_last = position + 1 == actions.len();
+        let is_from_input = action.secondary_input.is_some_and(|input| input < inputs);
+        if !is_chained || !is_from_input || action.output != is_last.then_some(0) {
+            return None;
+        }
+        // Names of owners may be those of the result so far.
+        if owners(action).flatten().any(|input| input >= inputs) {
+            return None;
+        }
+        copies.push(copy.as_ref());
+    }
+    (!copies.is_empty()).then_some(copies)
 }
 
 /// The result of an action: finished, or still being changed.
@@ -116,7 +147,10 @@ impl Op<Artifact> for FileStep {
 
     fn execute(&self, inputs: &[Artifact], context: &ExecContext<'_>) -> Result<Vec<Artifact>, OpError> {
         let run = Run { step: self, inputs, context, states: HashMap::new() };
-        Ok(run.finish()?)
+        match run.defer()? {
+            Some(artifact) => Ok(vec![artifact]),
+            None => Ok(run.finish()?),
+        }
     }
 }
 
@@ -129,6 +163,45 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Where all that happens is copying from inputs onto one result, the result is put together in memory: its files
+    /// are read when it is written as a layer, or when somebody needs them. `None` where it has to be made now.
+    fn defer(&self) -> Result<Option<Artifact>, StepError> {
+        let session = &self.step.session;
+        let actions = &self.step.file.actions;
+        let Some(copies) = plain_copies(actions, self.inputs.len()) else { return Ok(None) };
+        let below = match actions.first().and_then(|action| action.input).map(|input| self.inputs.get(input)) {
+            None => Arc::default(),
+            Some(Some(Artifact::Snapshot(snapshot))) => Arc::clone(snapshot),
+            Some(_) => return Ok(None),
+        };
+        let tree = session.tree(&Artifact::Snapshot(Arc::clone(&below)), self.context)?;
+        let mut layer = session.store.deferred_copy(tree)?;
+        for (action, copy) in actions.iter().zip(copies) {
+            let request = copy_request(copy, self.owner(action)?)?;
+            let Some(captured) = self.captured(action, copy)? else { return Ok(None) };
+            if !layer.copy(&captured, &request)? {
+                return Ok(None);
+            }
+        }
+        let layer = layer.commit()?;
+        session.layers.note_deferred(layer.clone());
+        session.finish_layer(&below, layer, &self.step.name).map(Some)
+    }
+
+    /// What a copy from an input reads; `None` where it reads something else, or cannot.
+    fn captured(&self, action: &FileAction, copy: &CopyAction) -> Result<Option<Arc<Captured>>, StepError> {
+        let session = &self.step.session;
+        Ok(match action.secondary_input.and_then(|input| self.inputs.get(input)) {
+            Some(Artifact::Local(local)) => Some(session.captured(local, copy)?),
+            Some(artifact @ Artifact::Snapshot(_)) => {
+                let tree = session.tree(artifact, self.context)?;
+                // What cannot be read is told by the copy itself.
+                checksum::capture_names(&tree, &selection_of(copy)?).ok().map(Arc::new)
+            }
+            None => None,
+        })
+    }
+
     fn finish(mut self) -> Result<Vec<Artifact>, StepError> {
         let actions = &self.step.file.actions;
         for (position, action) in actions.iter().enumerate() {
@@ -213,7 +286,7 @@ impl Run<'_> {
         let owner = self.owner(action)?;
         // Read before it is opened for changing: a copy within one result reads what was there before.
         let source = match &action.kind {
-            FileActionKind::Copy(_) => Some(self.tree(action.secondary_input)?),
+            FileActionKind::Copy(copy) => Some(self.source(action, copy)?),
             _ => None,
         };
         let (below, mut workspace) = self.open(action.input, position)?;
@@ -239,12 +312,26 @@ impl Run<'_> {
                 workspace.remove(Path::new(&rm.path), &request)?;
             }
             FileActionKind::Copy(copy) => {
-                if let Some(source) = &source {
-                    workspace.copy(source, &copy_request(copy, owner)?)?;
+                let request = copy_request(copy, owner)?;
+                match &source {
+                    Some(Source::Captured(captured)) => workspace.copy_captured(captured, &request)?,
+                    Some(Source::Tree(tree)) => workspace.copy(tree, &request)?,
+                    None => {}
                 }
             }
         }
         Ok(State::Open { below, workspace })
+    }
+
+    /// What a copy reads: of a folder of the host what was digested, unless archives in it have to be unpacked.
+    fn source(&self, action: &FileAction, copy: &CopyAction) -> Result<Source, StepError> {
+        if let Some(Artifact::Local(local)) = action.secondary_input.and_then(|input| self.inputs.get(input)) {
+            let captured = self.step.session.captured(local, copy)?;
+            if !copy.attempt_unpack || captured.is_folders() {
+                return Ok(Source::Captured(captured));
+            }
+        }
+        self.tree(action.secondary_input).map(Source::Tree)
     }
 
     /// The ids that an action's files get. A name that is not there is root's, as in BuildKit.

@@ -63,10 +63,7 @@ impl Session {
     pub(super) fn tree(&self, artifact: &Artifact, context: &ExecContext<'_>) -> Result<MergedTree, StepError> {
         match artifact {
             Artifact::Local(local) => Ok(local.tree().clone()),
-            Artifact::Snapshot(snapshot) => {
-                let stack = self.stack(snapshot, context)?;
-                Ok(MergedTree::open(&stack.lowers, self.store.ownership())?)
-            }
+            Artifact::Snapshot(snapshot) => Ok(self.layers.tree(snapshot, &super::Parts::new(context).sink())?),
         }
     }
 }

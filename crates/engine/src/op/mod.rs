@@ -58,6 +58,8 @@ pub(crate) struct Session {
     pub(crate) is_without_overlay: AtomicBool,
     /// Digests of the context's files from builds before.
     pub(crate) files: KnownFiles,
+    /// What copies read of the context's files, by the context's address and the selection.
+    pub(crate) captures: Mutex<HashMap<(usize, String), Arc<content::Capture>>>,
     /// Whether steps may ask for more privileges, and for the host's network.
     pub(crate) entitlements: Entitlements,
     /// Whether layers that only a cache elsewhere has count as there.

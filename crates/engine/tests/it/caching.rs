@@ -127,3 +127,52 @@ fn the_cache_can_be_passed_by_in_whole_and_by_stage() {
     let (_, log) = setup.build(&request);
     assert_eq!(log.executed("COPY"), 0);
 }
+
+/// The folders of all steps in the store, and how many of them hold files.
+fn steps_on_disk(setup: &Setup) -> (usize, usize) {
+    let folder = setup.engine.store().unwrap().root().join("layers/steps");
+    let steps: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    (steps.len(), steps.iter().filter(|step| step.join("tree").exists()).count())
+}
+
+#[test]
+fn a_copy_whose_files_nobody_needs_is_never_on_disk() {
+    let setup = Setup::new();
+    let dockerfile = "FROM scratch AS first\nCOPY a /b\nFROM scratch\nCOPY --from=first /b /c\nCOPY a d /\n";
+    let files = [("Dockerfile", dockerfile), ("a", "one"), ("d", "two")];
+    let context = setup.context("context", &files);
+    let mut request = setup.pushed(&context, &BOTH, "app:1");
+    request.build_args.insert("SOURCE_DATE_EPOCH".to_owned(), "1400000000".to_owned());
+    let (first, log) = setup.build(&request);
+    assert_eq!(log.executed("COPY"), 3, "both platforms stand on nothing and are one");
+    assert_eq!(steps_on_disk(&setup), (2, 0));
+    let (second, log) = setup.build(&request);
+    assert_eq!(log.executed("COPY"), 0, "{log:?}");
+    assert_eq!(first.descriptor, second.descriptor);
+    assert_eq!(steps_on_disk(&setup).1, 0);
+    // What lies on a cached layer is the same as what lies on a fresh one.
+    std::fs::write(context.join("d"), "three").unwrap();
+    let (cached, log) = setup.build(&request);
+    assert_eq!((log.executed("COPY"), log.executed("COPY a d")), (1, 1));
+    let another = setup.another("another");
+    let (fresh, _) = crate::setup::build(&another, &request);
+    assert_eq!(cached.descriptor, fresh.descriptor);
+    assert_ne!(cached.descriptor, first.descriptor);
+}
+
+#[test]
+fn without_an_output_the_result_is_in_the_cache() {
+    let setup = Setup::new();
+    let context = setup.context("context", &[("Dockerfile", "FROM scratch\nCOPY a /b/\n"), ("a", "one")]);
+    let mut request = setup.request(&context, &BOTH[..1]);
+    let (_, log) = setup.build(&request);
+    assert_eq!(log.executed("COPY"), 1);
+    assert_eq!(steps_on_disk(&setup), (1, 1));
+    let folder = context.join("out");
+    request
+        .outputs
+        .push(onetag_engine::export::ExportOptions::new(onetag_engine::export::Target::Files(folder.clone())));
+    let (_, log) = setup.build(&request);
+    assert_eq!((log.executed("COPY"), log.found("COPY")), (0, 1));
+    assert_eq!(std::fs::read_to_string(folder.join("b/a")).unwrap(), "one");
+}

@@ -2,6 +2,7 @@
 
 use onetag_engine::export::{Destination, ExportOptions, Target};
 use onetag_oci::ManifestDocument;
+use onetag_testkit::fault::{Fault, Rule};
 
 use crate::setup::{Setup, small};
 
@@ -105,4 +106,58 @@ fn archives_and_folders_hold_the_files() {
     let names: Vec<String> =
         archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect();
     assert!(names.contains(&"linux_amd64/b/a".to_owned()), "{names:?}");
+}
+
+/// Bytes that do not compress, so that a layer of them is large.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(bytes).collect()
+}
+
+#[test]
+fn a_large_layer_is_sent_while_it_is_written_and_once() {
+    let setup = Setup::new();
+    let context = setup.context("context", &[("Dockerfile", "FROM scratch\nCOPY large small /\n"), ("small", "one")]);
+    std::fs::write(context.join("large"), noise(9 << 20)).unwrap();
+    let (outcome, _) = setup.build(&setup.pushed(&context, &BOTH, "app:1"));
+    let requests = setup.requests();
+    let streamed: Vec<_> = requests.iter().filter(|request| request.method == "PATCH").collect();
+    assert_eq!(streamed.len(), 1, "{streamed:?}");
+    assert!(streamed[0].head.to_lowercase().contains("transfer-encoding: chunked"));
+    let digest = outcome.descriptor.unwrap().digest;
+    assert_eq!(*setup.pulled("app:1").digest(), digest);
+    // The same again finds the layer in the cache, and in the registry.
+    let (again, log) = setup.build(&setup.pushed(&context, &BOTH, "app:1"));
+    assert_eq!((again.descriptor.unwrap().digest, log.executed("COPY")), (digest, 0));
+    assert!(setup.requests().iter().all(|request| request.method != "PATCH" && request.method != "POST"));
+}
+
+#[test]
+fn an_upload_that_breaks_off_is_made_from_the_stored_blob() {
+    for fault in [Fault::Reset, Fault::status(405), Fault::status(500)] {
+        let setup = Setup::new();
+        let context = setup.context("context", &[("Dockerfile", "FROM scratch\nCOPY large /\n")]);
+        std::fs::write(context.join("large"), noise(9 << 20)).unwrap();
+        setup.registry.add(Rule::always("PATCH", "/uploads/", fault));
+        let (outcome, _) = setup.build(&setup.pushed(&context, &BOTH[..1], "app:1"));
+        assert_eq!(*setup.pulled("app:1").digest(), outcome.descriptor.unwrap().digest);
+    }
+}
+
+#[test]
+fn a_second_repository_takes_layers_from_the_first() {
+    let setup = Setup::new();
+    let context = setup.context("context", &[("Dockerfile", "FROM scratch\nCOPY a /\n"), ("a", "one")]);
+    let mut request = setup.pushed(&context, &BOTH[..1], "app:1");
+    request.tags.push(setup.reference("other:1"));
+    setup.build(&request);
+    let requests = setup.requests();
+    assert!(requests.iter().any(|request| request.method == "POST" && request.path.contains("from=app")));
+    assert_eq!(setup.pulled("app:1").digest(), setup.pulled("other:1").digest());
 }

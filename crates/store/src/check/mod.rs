@@ -240,6 +240,9 @@ impl Store {
             if matches!(resource, Resource::Blob(_)) {
                 continue;
             }
+            if matches!(resource, Resource::Step(step) if self.step_blob(step).is_some()) {
+                continue;
+            }
             if record::read_valid(self, &item.path).is_none() || !item.path.join("tree").is_dir() {
                 report.add(Damage::Unusable { path: relative }, Vec::new());
                 continue;

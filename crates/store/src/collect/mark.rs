@@ -53,6 +53,12 @@ impl Marker<'_> {
         {
             self.todo.push(digest.clone());
         }
+        // What a step's result may have to be unpacked from; a layer is no document to look into.
+        if let Resource::Step(step) = &resource
+            && let Some(blob) = self.store.step_blob(step)
+        {
+            self.needed.insert(Resource::Blob(blob.descriptor.digest));
+        }
         self.needed.insert(resource);
     }
 

@@ -28,6 +28,20 @@ pub(super) fn copy(
     destination: &Path,
     request: &CopyRequest,
 ) -> Result<()> {
+    copy_node(workspace, path, destination, request, || {
+        let not_found = || CopyError::NotFound { path: path.to_owned() };
+        source.resolve(path, request.follow_symlinks)?.node.ok_or_else(not_found)
+    })
+}
+
+/// As [`copy`] of what is found already: `path` is where it stood.
+pub(super) fn copy_node(
+    workspace: &mut Workspace,
+    path: &Path,
+    destination: &Path,
+    request: &CopyRequest,
+    find: impl FnOnce() -> Result<Node>,
+) -> Result<()> {
     let parents =
         NewDirectory { mode: request.parent_mode.unwrap_or(0o755), owner: request.owner, mtime: request.mtime };
     let ensured = match names_folder(destination) {
@@ -37,8 +51,7 @@ pub(super) fn copy(
     let ensured = workspace.tree().resolve(ensured, true)?.path;
     workspace.make_all(&ensured, &parents)?;
 
-    let not_found = || CopyError::NotFound { path: path.to_owned() };
-    let node = source.resolve(path, request.follow_symlinks)?.node.ok_or_else(not_found)?;
+    let node = find()?;
     let is_directory = node.as_directory().is_some();
     let resolved = workspace.tree().resolve(destination, true)?;
     let mut target = resolved.path;
@@ -249,10 +262,11 @@ impl Copier<'_> {
         let source = leaf.open()?;
         let target = create_file(place, name).at("create file", &path)?;
         self.content(&source, &target, metadata.size).at("copy", &path)?;
+        materialize::confirm(leaf, &source, &target)?;
         let (uid, gid) = self.request.owner.unwrap_or((metadata.uid, metadata.gid));
         self.workspace.ownership().set(&target, uid, gid, !place.fresh).at("set owner of", &path)?;
         rustix::fs::fchmod(&target, Mode::from_raw_mode(self.mode(metadata))).at("set mode of", &path)?;
-        let xattrs = layer::read_xattrs(&source).at("read attributes of", leaf.path())?;
+        let xattrs = materialize::xattrs_of(leaf, &source)?;
         layer::set_xattrs(&target, &xattrs).at("set attributes of", &path)?;
         let (seconds, nanoseconds) = self.request.mtime.unwrap_or(metadata.mtime);
         Ok(rustix::fs::futimens(&target, &files::timestamps(seconds, nanoseconds)).at("set time of", &path)?)

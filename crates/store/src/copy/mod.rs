@@ -5,6 +5,7 @@
 //! semantics are those of BuildKit's file operations. Symlinks are resolved inside the tree they are met in.
 
 mod copier;
+mod deferred;
 mod error;
 mod place;
 mod unpack;
@@ -15,11 +16,13 @@ use std::sync::Arc;
 
 use rustix::fs::FileType;
 
+pub use deferred::DeferredCopy;
 pub use error::CopyError;
 pub use place::Workspace;
 pub(crate) use wildcard::resolve as resolve_wildcards;
 
-use crate::tree::{MergedTree, PathFilter};
+use crate::checksum::Captured;
+use crate::tree::{MergedTree, Node, PathFilter};
 use error::Result;
 use place::NewDirectory;
 
@@ -171,14 +174,7 @@ impl Workspace {
     /// # Errors
     /// [`CopyError::NotFound`] where the source, or a match of the pattern, is absent.
     pub fn copy(&mut self, source: &MergedTree, request: &CopyRequest) -> Result<()> {
-        let destination = clean(&request.destination);
-        if !request.create_destination {
-            let resolved = self.tree().resolve(&destination, true)?;
-            let parent = resolved.path.parent().map(Path::to_owned).unwrap_or_default();
-            if self.tree().lookup(&parent)?.is_none() {
-                return Err(CopyError::NotFound { path: request.destination.clone() });
-            }
-        }
+        let destination = self.destination(request)?;
         let sources = match request.wildcard {
             true => wildcard::resolve(source, &request.source, request.follow_symlinks)?,
             false => vec![request.source.clone()],
@@ -196,6 +192,32 @@ impl Workspace {
             copier::copy(self, source, &path, &destination, request)?;
         }
         Ok(())
+    }
+
+    /// Copies what was captured of another tree by the request's own selection. Archives are not unpacked.
+    ///
+    /// # Errors
+    /// A file of a folder that others may change is not what it was when it was captured.
+    pub fn copy_captured(&mut self, captured: &Captured, request: &CopyRequest) -> Result<()> {
+        let destination = self.destination(request)?;
+        for (path, node) in &captured.sources {
+            let node = Node::frozen(node, self.ownership());
+            copier::copy_node(self, path, &destination, request, || Ok(node))?;
+        }
+        Ok(())
+    }
+
+    /// The destination of a request, which has to be there unless it is to be made.
+    fn destination(&self, request: &CopyRequest) -> Result<PathBuf> {
+        let destination = clean(&request.destination);
+        if !request.create_destination {
+            let resolved = self.tree().resolve(&destination, true)?;
+            let parent = resolved.path.parent().map(Path::to_owned).unwrap_or_default();
+            if self.tree().lookup(&parent)?.is_none() {
+                return Err(CopyError::NotFound { path: request.destination.clone() });
+            }
+        }
+        Ok(destination)
     }
 }
 

@@ -7,7 +7,6 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -71,8 +70,7 @@ impl Store {
         let mut folders = vec![upper.upper()];
         folders.extend(below.lowers.iter().cloned());
         let merged = MergedTree::open(&folders, self.ownership())?;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = (i64::try_from(since.as_secs()).unwrap_or(0), since.subsec_nanos());
+        let now = files::instant();
         let times = BTreeMap::from([(PathBuf::new(), lower.root_metadata()?.mtime)]);
         Ok(Workspace { store: self.clone(), upper, root, below: lower, merged, now, times })
     }
@@ -299,7 +297,7 @@ impl Workspace {
 
 /// Creates a file where none is.
 pub(super) fn create_file(place: &Place, name: &OsStr) -> rustix::io::Result<File> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(&*place.fd, name, flags, Mode::from_raw_mode(0o600)).map(File::from)
 }
 

@@ -1,4 +1,4 @@
-//! From overlayfs's upper folder to an archive, as BuildKit's differ does it in effect.
+//! From overlayfs's upper folder, or one in memory, to an archive, as BuildKit's differ does it in effect.
 //!
 //! Entries come in byte order of names, a folder before what is in it. Left out are sockets, removals of what the
 //! layers below do not have, and files and folders that look as below; the parents of everything that is written
@@ -11,14 +11,18 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
 use super::{ArchiveWriter, Output, output};
+use crate::checksum::sum_of;
 use crate::error::Error;
 use crate::files;
 use crate::layer::{self, EntryHeader, EntryKind, InLayer, LayerError, Ownership};
-use crate::tree::{MergedDirectory, MergedTree, Metadata, Node};
+use crate::tree::{FrozenContent, FrozenDirectory, FrozenFile, FrozenNode, sum_of_context};
+use crate::tree::{MergedDirectory, MergedTree, Metadata, Node, Xattrs};
 
 /// What a written layer holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,12 +34,20 @@ pub(super) struct DiffStatistics {
 }
 
 type LayerResult<T> = std::result::Result<T, LayerError>;
-type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// A folder of the layer.
+#[derive(Clone)]
+pub(super) enum Upper {
+    /// In overlay form on disk.
+    Folder(Arc<OwnedFd>),
+    /// In memory.
+    Frozen(Arc<FrozenDirectory>),
+}
 
 /// Writes the archive of `upper`, which changes `below`.
 pub(super) fn write(
     archive: &mut ArchiveWriter,
-    upper: OwnedFd,
+    upper: Upper,
     below: &MergedTree,
     ownership: Ownership,
     latest_mtime: Option<i64>,
@@ -51,7 +63,7 @@ pub(super) fn write(
     };
     let names = differ.names(&upper, Path::new(""))?;
     // The root itself has no entry, as in BuildKit's layers.
-    let root = Level { fd: upper, path: PathBuf::new(), below: Some(below.root().clone()), names, header: None };
+    let root = Level { upper, path: PathBuf::new(), below: Some(below.root().clone()), names, header: None };
     differ.levels.push(root);
     differ.run()?;
     let mut buffered = differ.output.finish().map_err(LayerError::Write)?;
@@ -61,7 +73,7 @@ pub(super) fn write(
 
 /// A folder being walked.
 struct Level {
-    fd: OwnedFd,
+    upper: Upper,
     path: PathBuf,
     below: Option<MergedDirectory>,
     /// What is left, the next name last.
@@ -81,11 +93,27 @@ struct Differ<'a> {
 }
 
 /// An entry as the walk sees it.
-struct Entry<'a> {
+struct Entry {
     path: PathBuf,
-    name: &'a OsStr,
     metadata: Metadata,
     xattrs: Xattrs,
+    /// What a symlink names.
+    target: Vec<u8>,
+    /// A file's content.
+    file: Option<Content>,
+}
+
+/// The content of a file, opened.
+struct Content {
+    file: File,
+    /// Where it lies, where that is not the layer itself.
+    frozen: Option<Arc<FrozenFile>>,
+}
+
+/// An entry of a folder before it is told what it is.
+enum Found {
+    Disk(Arc<OwnedFd>, Stat),
+    Memory(FrozenNode),
 }
 
 impl Differ<'_> {
@@ -99,39 +127,83 @@ impl Differ<'_> {
         Ok(())
     }
 
-    fn names(&self, folder: impl AsFd, path: &Path) -> LayerResult<Vec<OsString>> {
-        let mut names: Vec<OsString> =
-            files::list(folder).in_layer("list", || &*path)?.into_iter().map(|(name, _)| name).collect();
-        names.reverse();
-        Ok(names)
+    fn names(&self, folder: &Upper, path: &Path) -> LayerResult<Vec<OsString>> {
+        Ok(match folder {
+            Upper::Frozen(frozen) => frozen.children.keys().rev().cloned().collect(),
+            Upper::Folder(fd) => {
+                let listed = files::list(&**fd).in_layer("list", || path)?;
+                listed.into_iter().map(|(name, _)| name).rev().collect()
+            }
+        })
     }
 
     fn entry(&mut self, name: &OsStr) -> LayerResult<()> {
         let Some(level) = self.levels.last() else { return Ok(()) };
         let path = level.path.join(name);
-        let stat = files::stat(&level.fd, name).in_layer("examine", || &*path)?;
+        let found = match &level.upper {
+            Upper::Folder(fd) => Found::Disk(Arc::clone(fd), files::stat(&**fd, name).in_layer("examine", || &*path)?),
+            Upper::Frozen(frozen) => match frozen.children.get(name) {
+                Some(node) => Found::Memory(node.clone()),
+                None => return Ok(()),
+            },
+        };
         let below = match &level.below {
             Some(below) => below.child(name).map_err(|error| in_layer(error, &path))?,
             None => None,
         };
-        if files::is_whiteout(&stat) {
-            return if below.is_some() { self.whiteout(&path, name) } else { Ok(()) };
-        }
-        match files::file_type(&stat) {
-            FileType::Directory => self.directory(path, name, &stat, below),
-            FileType::Socket => Ok(()),
-            _ => self.leaf(path, name, &stat, below),
+        match found {
+            Found::Memory(FrozenNode::Directory(frozen)) => {
+                let (metadata, xattrs) = (frozen.metadata, frozen.xattrs.clone());
+                self.directory(path, Upper::Frozen(frozen), metadata, xattrs, below, false)
+            }
+            Found::Memory(FrozenNode::Leaf(leaf)) => {
+                let (target, file) = match &leaf.content {
+                    FrozenContent::Nothing => (Vec::new(), None),
+                    FrozenContent::Link(target) => (target.as_os_str().as_bytes().to_vec(), None),
+                    FrozenContent::File(frozen) => (Vec::new(), Some(frozen)),
+                };
+                let file = match file {
+                    Some(frozen) => {
+                        let file = frozen.open().map_err(|error| in_layer(error, &path))?;
+                        Some(Content { file, frozen: Some(Arc::clone(frozen)) })
+                    }
+                    None => None,
+                };
+                let entry = Entry { path, metadata: leaf.metadata, xattrs: leaf.xattrs.clone(), target, file };
+                self.leaf(entry, below)
+            }
+            Found::Disk(_, stat) if files::is_whiteout(&stat) => match below {
+                Some(_) => self.whiteout(&path, name),
+                None => Ok(()),
+            },
+            Found::Disk(folder, stat) => match files::file_type(&stat) {
+                FileType::Directory => {
+                    let flags = files::FOLDER | OFlags::NOFOLLOW;
+                    let fd = rustix::fs::openat(&*folder, name, flags, Mode::empty()).in_layer("open", || &*path)?;
+                    let metadata = self.metadata(&fd, &stat, &path)?;
+                    let xattrs = layer::read_xattrs(&fd).in_layer("read attributes of", || &*path)?;
+                    let opaque = layer::is_opaque(&fd).in_layer("examine", || &*path)?;
+                    self.directory(path, Upper::Folder(Arc::new(fd)), metadata, xattrs, below, opaque)
+                }
+                FileType::Socket => Ok(()),
+                _ => {
+                    let entry = self.entry_on_disk(&folder, name, &stat, path)?;
+                    self.leaf(entry, below)
+                }
+            },
         }
     }
 
-    fn directory(&mut self, path: PathBuf, name: &OsStr, stat: &Stat, below: Option<Node>) -> LayerResult<()> {
-        let Some(level) = self.levels.last() else { return Ok(()) };
-        let flags = files::FOLDER | OFlags::NOFOLLOW;
-        let fd = rustix::fs::openat(&level.fd, name, flags, Mode::empty()).in_layer("open", || &*path)?;
-        let metadata = self.metadata(&fd, stat, &path)?;
-        let xattrs = layer::read_xattrs(&fd).in_layer("read attributes of", || &*path)?;
-        let opaque = layer::is_opaque(&fd).in_layer("examine", || &*path)?;
-        let names = self.names(&fd, &path)?;
+    fn directory(
+        &mut self,
+        path: PathBuf,
+        upper: Upper,
+        metadata: Metadata,
+        xattrs: Xattrs,
+        below: Option<Node>,
+        opaque: bool,
+    ) -> LayerResult<()> {
+        let names = self.names(&upper, &path)?;
         let unchanged = match &below {
             Some(Node::Directory(directory)) => same_directory(&metadata, &xattrs, directory, &path)?,
             _ => false,
@@ -141,7 +213,7 @@ impl Differ<'_> {
             Some(Node::Directory(directory)) if !opaque => Some(directory),
             _ => None,
         };
-        self.levels.push(Level { fd, path: path.clone(), below, names, header: Some((metadata, xattrs)) });
+        self.levels.push(Level { upper, path: path.clone(), below, names, header: Some((metadata, xattrs)) });
         if !unchanged || hides {
             self.write_parents()?;
         }
@@ -151,35 +223,43 @@ impl Differ<'_> {
         Ok(())
     }
 
-    fn leaf(&mut self, path: PathBuf, name: &OsStr, stat: &Stat, below: Option<Node>) -> LayerResult<()> {
-        let Some(level) = self.levels.last() else { return Ok(()) };
-        let mut metadata = Metadata::of(stat);
-        let is_file = metadata.file_type == FileType::RegularFile;
-        let mut file = None;
-        let xattrs = if is_file {
+    /// A file, link, pipe or device of the layer's own folder.
+    fn entry_on_disk(&self, folder: &OwnedFd, name: &OsStr, stat: &Stat, path: PathBuf) -> LayerResult<Entry> {
+        let mut entry =
+            Entry { path, metadata: Metadata::of(stat), xattrs: Vec::new(), target: Vec::new(), file: None };
+        let path = entry.path.as_path();
+        if entry.metadata.file_type == FileType::RegularFile {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-            let fd = rustix::fs::openat(&level.fd, name, flags, Mode::empty()).in_layer("open", || &*path)?;
-            metadata = self.metadata(&fd, stat, &path)?;
-            let xattrs = layer::read_xattrs(&fd).in_layer("read attributes of", || &*path)?;
-            file = Some(File::from(fd));
-            xattrs
-        } else {
-            (metadata.uid, metadata.gid) = self.ownership.owner_of_state((metadata.uid, metadata.gid));
-            let place = files::path_through(&level.fd, name);
-            layer::read_xattrs_by_path(&place).in_layer("read attributes of", || &*path)?
-        };
-        let entry = Entry { path, name, metadata, xattrs };
-        if metadata.links <= 1
+            let fd = rustix::fs::openat(folder, name, flags, Mode::empty()).in_layer("open", || path)?;
+            entry.metadata = self.metadata(&fd, stat, path)?;
+            entry.xattrs = layer::read_xattrs(&fd).in_layer("read attributes of", || path)?;
+            entry.file = Some(Content { file: File::from(fd), frozen: None });
+            return Ok(entry);
+        }
+        if entry.metadata.file_type == FileType::Symlink {
+            entry.target = rustix::fs::readlinkat(folder, name, Vec::new())
+                .map(std::ffi::CString::into_bytes)
+                .in_layer("read link", || path)?;
+        }
+        let owner = (entry.metadata.uid, entry.metadata.gid);
+        (entry.metadata.uid, entry.metadata.gid) = self.ownership.owner_of_state(owner);
+        let place = files::path_through(folder, name);
+        entry.xattrs = layer::read_xattrs_by_path(&place).in_layer("read attributes of", || path)?;
+        Ok(entry)
+    }
+
+    fn leaf(&mut self, entry: Entry, below: Option<Node>) -> LayerResult<()> {
+        if entry.metadata.links <= 1
             && let Some(Node::Leaf(below)) = &below
-            && self.same_leaf(&entry, file.as_ref(), below)?
+            && self.same_leaf(&entry, below)?
         {
             return Ok(());
         }
         self.write_parents()?;
-        self.write_leaf(&entry, file)
+        self.write_leaf(entry)
     }
 
-    fn write_leaf(&mut self, entry: &Entry<'_>, file: Option<File>) -> LayerResult<()> {
+    fn write_leaf(&mut self, entry: Entry) -> LayerResult<()> {
         let metadata = &entry.metadata;
         let path = entry.path.as_os_str().as_bytes();
         let mut header = header(path, metadata, &entry.xattrs, self.mtime(metadata.mtime.0));
@@ -194,35 +274,37 @@ impl Differ<'_> {
             self.links.insert(metadata.inode, path.to_vec());
         }
         self.statistics.entries += 1;
-        let target;
-        if metadata.file_type == FileType::Symlink {
-            target = self.read_link(entry)?;
-            header.link = &target;
-        }
+        header.link = &entry.target;
         self.output.header(&header).map_err(LayerError::Write)?;
-        match file {
-            Some(file) => self.content(file, metadata.size, &entry.path),
+        match entry.file {
+            Some(content) => self.content(&content, metadata.size, &entry.path),
             None => Ok(()),
         }
     }
 
-    fn read_link(&self, entry: &Entry<'_>) -> LayerResult<Vec<u8>> {
-        let Some(level) = self.levels.last() else { return Ok(Vec::new()) };
-        rustix::fs::readlinkat(&level.fd, entry.name, Vec::new())
-            .map(std::ffi::CString::into_bytes)
-            .in_layer("read link", || &*entry.path)
-    }
-
-    fn content(&mut self, mut file: File, size: u64, path: &Path) -> LayerResult<()> {
+    fn content(&mut self, content: &Content, size: u64, path: &Path) -> LayerResult<()> {
+        let mut context = match &content.frozen {
+            Some(frozen) if frozen.needs_sum() => Some(digest::Context::new(&digest::SHA256)),
+            _ => None,
+        };
         let mut left = size;
+        let mut file = &content.file;
         while left > 0 {
             let wanted = usize::try_from(left).map_or(self.buffer.len(), |left| left.min(self.buffer.len()));
-            let length = file.read(&mut self.buffer[..wanted]).in_layer("read", || &*path)?;
+            let length = file.read(&mut self.buffer[..wanted]).in_layer("read", || path)?;
             if length == 0 {
                 return Err(LayerError::Changed { path: path.to_owned() });
             }
-            self.output.data(&self.buffer[..length]).map_err(LayerError::Write)?;
+            let piece = &self.buffer[..length];
+            if let Some(context) = &mut context {
+                context.update(piece);
+            }
+            self.output.data(piece).map_err(LayerError::Write)?;
             left -= length as u64;
+        }
+        if let Some(frozen) = &content.frozen {
+            let sum = || Ok(context.map(sum_of_context).unwrap_or_default());
+            frozen.confirm(&content.file, sum).map_err(|error| in_layer(error, path))?;
         }
         self.statistics.bytes += size;
         self.output.pad(size).map_err(LayerError::Write)
@@ -278,7 +360,7 @@ impl Differ<'_> {
     }
 
     /// Whether a file was copied up without being changed.
-    fn same_leaf(&self, entry: &Entry<'_>, file: Option<&File>, below: &crate::tree::Leaf) -> LayerResult<bool> {
+    fn same_leaf(&self, entry: &Entry, below: &crate::tree::Leaf) -> LayerResult<bool> {
         let failed = |error| in_layer(error, &entry.path);
         let (a, b) = (&entry.metadata, below.metadata().map_err(failed)?);
         let alike = (a.file_type, a.mode, a.uid, a.gid, a.rdev, a.size, a.mtime)
@@ -287,13 +369,17 @@ impl Differ<'_> {
             return Ok(false);
         }
         match a.file_type {
-            FileType::Symlink => {
-                Ok(self.read_link(entry)? == below.read_link().map_err(failed)?.as_os_str().as_bytes())
-            }
-            FileType::RegularFile if a.mtime.1 == 0 => match file {
-                Some(file) => {
-                    let below = below.open().map_err(failed)?;
-                    files::same_content(file, &below).in_layer("compare", || &*entry.path)
+            FileType::Symlink => Ok(entry.target == below.read_link().map_err(failed)?.as_os_str().as_bytes()),
+            FileType::RegularFile if a.mtime.1 == 0 => match &entry.file {
+                Some(content) => {
+                    let other = below.open().map_err(failed)?;
+                    let is_same = files::same_content(&content.file, &other).in_layer("compare", || &*entry.path)?;
+                    let sum = |file: &File| sum_of(file, a.size);
+                    if let Some(frozen) = &content.frozen {
+                        frozen.confirm(&content.file, || sum(&content.file)).map_err(failed)?;
+                    }
+                    below.confirm(&other, || sum(&other)).map_err(failed)?;
+                    Ok(is_same)
                 }
                 None => Ok(false),
             },
@@ -340,6 +426,7 @@ fn same_directory(metadata: &Metadata, xattrs: &Xattrs, below: &MergedDirectory,
 /// An error of the store about a path, as a layer's one.
 fn in_layer(error: Error, path: &Path) -> LayerError {
     match error {
+        Error::Changed { path } => LayerError::Changed { path },
         Error::Io { action, source, .. } => LayerError::Io { action, path: path.to_owned(), source },
         other => LayerError::Io { action: "read", path: path.to_owned(), source: std::io::Error::other(other) },
     }

@@ -4,12 +4,14 @@ mod diff;
 mod rewrite;
 
 use std::io::{BufWriter, Read, Write};
+use std::sync::Arc;
 
 use onetag_oci::{Algorithm, Descriptor, DiffId, Digest, Digester};
 use serde::{Deserialize, Serialize};
 
 use crate::blobs::{BlobWriter, GrowingBlob};
 use crate::database::RecordStorage;
+use crate::deferred::StepBlob;
 use crate::error::{At, Error, Result};
 use crate::layer::{CompressionOptions, Compressor, LayerError, TarWriter};
 use crate::leases::Resource;
@@ -18,6 +20,7 @@ use crate::stack::Stack;
 use crate::steps::LayerId;
 use crate::store::Store;
 use crate::tree::MergedTree;
+use diff::Upper;
 
 /// The namespace of finished exports in the database.
 const MEMO: &str = "export";
@@ -70,25 +73,67 @@ impl Store {
         options: &LayerOptions,
         started: impl FnOnce(GrowingBlob),
     ) -> Result<ExportedLayer> {
+        if let Some(known) = self.exported_layer(layer, &below.layers, options)? {
+            return Ok(known);
+        }
+        let tree = MergedTree::open(&below.lowers, self.ownership())?;
+        self.export_layer_over(layer, &below.layers, &tree, options, started)
+    }
+
+    /// A step's result as the layer that it was written as before, if that is still there. Nothing is read.
+    pub fn exported_layer(
+        &self,
+        layer: &LayerId,
+        below: &[LayerId],
+        options: &LayerOptions,
+    ) -> Result<Option<ExportedLayer>> {
+        self.hold(&layer.resource())?;
+        self.exported(&memo_key(layer, below, options))
+    }
+
+    /// As [`Store::export_layer_while`], on top of layers that are read as a tree ([`Store::view`]). A result that is
+    /// held in memory is written from where its files are; from then on the blob keeps it.
+    ///
+    /// # Errors
+    /// A file of the host is not what it was when the step was made.
+    pub fn export_layer_over(
+        &self,
+        layer: &LayerId,
+        below: &[LayerId],
+        tree: &MergedTree,
+        options: &LayerOptions,
+        started: impl FnOnce(GrowingBlob),
+    ) -> Result<ExportedLayer> {
         let LayerId::Step(step) = layer else {
             return Err(Error::NotAStep { layer: layer.to_string() });
         };
         self.hold(&layer.resource())?;
-        let key = memo_key(layer, below, options);
-        if let Some(known) = self.exported(&key)? {
-            return Ok(known);
-        }
-        let tree = self.layer_tree(layer)?;
+        let frozen = self.deferred().get(step).cloned();
+        let root = frozen.as_ref().map(|frozen| frozen.metadata);
+        let upper = match frozen {
+            Some(frozen) => Upper::Frozen(frozen),
+            None => {
+                self.ensure_step_tree(step)?;
+                Upper::Folder(Arc::new(crate::steps::open_tree(&self.layer_tree(layer)?)?))
+            }
+        };
         let writer = self.blob_writer()?;
         started(writer.growing());
-        let below = MergedTree::open(&below.lowers, self.ownership())?;
-        let upper = crate::steps::open_tree(&tree)?;
         let mut archive = ArchiveWriter::new(writer, options.compression);
-        let statistics = diff::write(&mut archive, upper, &below, self.ownership(), options.latest_mtime)
-            .map_err(|source| Error::Export { path: self.step_path(step), source })?;
+        let statistics =
+            diff::write(&mut archive, upper, tree, self.ownership(), options.latest_mtime).map_err(|source| {
+                match source {
+                    LayerError::Changed { path } => Error::Changed { path },
+                    source => Error::Export { path: self.step_path(step), source },
+                }
+            })?;
         let mut exported = archive.finish(self)?;
         exported.entries = statistics.entries;
-        self.remember(&key, &exported)?;
+        if let (Some(root), None) = (root, options.latest_mtime) {
+            let blob = StepBlob::new(exported.diff_id.clone(), exported.descriptor.clone(), &root);
+            self.put_step_blob(step, &blob)?;
+        }
+        self.remember(&memo_key(layer, below, options), &exported)?;
         Ok(exported)
     }
 
@@ -146,8 +191,8 @@ impl Store {
     }
 }
 
-fn memo_key(layer: &LayerId, below: &Stack, options: &LayerOptions) -> String {
-    let below: Vec<String> = below.layers.iter().map(ToString::to_string).collect();
+fn memo_key(layer: &LayerId, below: &[LayerId], options: &LayerOptions) -> String {
+    let below: Vec<String> = below.iter().map(ToString::to_string).collect();
     let below = Digest::sha256(below.join("\n").as_bytes());
     let CompressionOptions { compression, .. } = options.compression;
     let level = options.compression.effective_level();

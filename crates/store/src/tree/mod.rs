@@ -5,6 +5,7 @@
 //! symlinks are resolved inside the tree, as if its root were `/`.
 
 mod filter;
+mod frozen;
 mod node;
 mod resolve;
 mod walk;
@@ -18,6 +19,10 @@ use crate::files;
 use crate::layer::Ownership;
 
 pub use filter::{Matched, PathFilter};
+pub(crate) use frozen::sum_of_context;
+pub use frozen::{ConfirmedReader, ContentSum};
+pub(crate) use frozen::{FrozenContent, FrozenDirectory, FrozenFile, FrozenLeaf, FrozenNode, Seen, Xattrs};
+pub(crate) use node::Part;
 pub use node::{Leaf, MergedDirectory, Metadata, Node};
 pub use resolve::Resolved;
 pub use walk::{Walk, WalkEntry};
@@ -47,7 +52,7 @@ impl MergedTree {
         let view = View { overlay: true, ownership, owner: None, filter: None };
         let mut parts = Vec::with_capacity(lowers.len());
         for lower in lowers {
-            parts.push(Arc::new(files::open_folder(lower).at("open", lower)?));
+            parts.push(Part::root(Arc::new(files::open_folder(lower).at("open", lower)?)));
         }
         Ok(MergedTree { root: MergedDirectory::root(parts, view) })
     }
@@ -63,14 +68,31 @@ impl MergedTree {
     pub fn plain_fd(folder: OwnedFd, owner: Option<(u32, u32)>, filter: Option<Arc<dyn PathFilter>>) -> MergedTree {
         // Whose files these are is said by the file system; records of the store mean nothing outside it.
         let view = View { overlay: false, ownership: Ownership::of_this_process().without_records(), owner, filter };
-        MergedTree { root: MergedDirectory::root(vec![Arc::new(folder)], view) }
+        MergedTree { root: MergedDirectory::root(vec![Part::root(Arc::new(folder))], view) }
     }
 
     /// A folder that the store unpacked without overlay marks.
     pub(crate) fn unpacked(folder: &Path, ownership: Ownership) -> Result<MergedTree> {
         let fd = files::open_folder(folder).at("open", folder)?;
         let view = View { overlay: false, ownership, owner: None, filter: None };
-        Ok(MergedTree { root: MergedDirectory::root(vec![Arc::new(fd)], view) })
+        Ok(MergedTree { root: MergedDirectory::root(vec![Part::root(Arc::new(fd))], view) })
+    }
+
+    /// The tree of one layer that is held in memory.
+    pub(crate) fn frozen(root: Arc<FrozenDirectory>, ownership: Ownership) -> MergedTree {
+        let view = View { overlay: true, ownership, owner: None, filter: None };
+        MergedTree { root: MergedDirectory::root(vec![Part::Frozen(root)], view) }
+    }
+
+    /// The tree with another layer on top, which is held in memory.
+    pub(crate) fn under_frozen(&self, top: Arc<FrozenDirectory>) -> MergedTree {
+        MergedTree { root: self.root.under(Part::Frozen(top)) }
+    }
+
+    /// The tree with another layer on top, the folder of a step's result.
+    pub(crate) fn under_folder(&self, top: &Path) -> Result<MergedTree> {
+        let fd = Arc::new(files::open_folder(top).at("open", top)?);
+        Ok(MergedTree { root: self.root.under(Part::root(fd)) })
     }
 
     /// The root folder.

@@ -13,6 +13,9 @@ use rustix::io::Errno;
 
 use super::View;
 use super::filter::Matched;
+use super::frozen::{
+    ConfirmedReader, ContentSum, FrozenContent, FrozenDirectory, FrozenFile, FrozenLeaf, FrozenNode, Seen,
+};
 use crate::error::{At, Result};
 use crate::files;
 use crate::layer;
@@ -76,6 +79,18 @@ pub enum Node {
 }
 
 impl Node {
+    /// An entry that is held in memory, outside of any tree.
+    pub(crate) fn frozen(node: &FrozenNode, ownership: layer::Ownership) -> Node {
+        let view = Arc::new(View { overlay: true, ownership, owner: None, filter: None });
+        let path = PathBuf::new();
+        match node {
+            FrozenNode::Directory(directory) => {
+                Node::Directory(MergedDirectory { parts: vec![Part::Frozen(Arc::clone(directory))], path, view })
+            }
+            FrozenNode::Leaf(leaf) => Node::Leaf(Leaf { path, place: Place::Memory(Arc::clone(leaf)), view }),
+        }
+    }
+
     /// The entry's attributes.
     pub fn metadata(&self) -> Result<Metadata> {
         match self {
@@ -96,7 +111,8 @@ impl Node {
     pub fn xattrs(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         match self {
             Node::Directory(directory) => match directory.parts.first() {
-                Some(top) => layer::read_xattrs(&**top).at("read attributes of", &directory.path),
+                Some(Part::Folder { fd, .. }) => layer::read_xattrs(&**fd).at("read attributes of", &directory.path),
+                Some(Part::Frozen(frozen)) => Ok(frozen.xattrs.clone()),
                 None => Ok(Vec::new()),
             },
             Node::Leaf(leaf) => leaf.xattrs(),
@@ -107,11 +123,27 @@ impl Node {
 /// An entry that is not a folder.
 #[derive(Clone)]
 pub struct Leaf {
-    folder: Arc<OwnedFd>,
-    name: OsString,
     path: PathBuf,
-    stat: Box<Stat>,
+    place: Place,
     view: Arc<View>,
+}
+
+/// Where an entry is.
+#[derive(Clone)]
+enum Place {
+    /// On disk.
+    Disk(Box<DiskPlace>),
+    /// In memory.
+    Memory(Arc<FrozenLeaf>),
+}
+
+#[derive(Clone)]
+struct DiskPlace {
+    folder: Arc<OwnedFd>,
+    /// The root of the layer that the folder belongs to.
+    root: Arc<OwnedFd>,
+    name: OsString,
+    stat: Stat,
 }
 
 impl Leaf {
@@ -120,13 +152,20 @@ impl Leaf {
         &self.path
     }
 
-    pub(crate) fn stat(&self) -> &Stat {
-        &self.stat
+    /// The attributes, owners as the file system has them.
+    pub(crate) fn state(&self) -> Metadata {
+        match &self.place {
+            Place::Disk(disk) => Metadata::of(&disk.stat),
+            Place::Memory(leaf) => leaf.metadata,
+        }
     }
 
     /// The attributes.
     pub fn metadata(&self) -> Result<Metadata> {
-        let mut metadata = Metadata::of(&self.stat);
+        let mut metadata = self.state();
+        if let Place::Memory(_) = self.place {
+            return Ok(metadata);
+        }
         (metadata.uid, metadata.gid) = match self.view.owner {
             Some(owner) => owner,
             None if metadata.file_type == FileType::RegularFile && self.view.ownership.is_recorded() => {
@@ -140,29 +179,116 @@ impl Leaf {
 
     /// Opens a regular file for reading.
     pub fn open(&self) -> Result<File> {
+        let disk = match &self.place {
+            Place::Disk(disk) => disk,
+            Place::Memory(leaf) => match &leaf.content {
+                FrozenContent::File(file) => return file.open(),
+                FrozenContent::Nothing | FrozenContent::Link(_) => return Err(Errno::INVAL).at("open", &self.path),
+            },
+        };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = rustix::fs::openat(&*self.folder, &self.name, flags, Mode::empty()).at("open", &self.path)?;
+        let fd = rustix::fs::openat(&*disk.folder, &disk.name, flags, Mode::empty()).at("open", &self.path)?;
         Ok(File::from(fd))
+    }
+
+    /// Opens a regular file to be read to its end, where reading fails if it was changed since the tree was seen.
+    pub fn open_confirmed(&self) -> Result<ConfirmedReader> {
+        Ok(ConfirmedReader::new(self.open()?, self.frozen_file().cloned()))
+    }
+
+    /// The content of a file that is held in memory by its place.
+    pub(crate) fn frozen_file(&self) -> Option<&Arc<FrozenFile>> {
+        match &self.place {
+            Place::Memory(leaf) => match &leaf.content {
+                FrozenContent::File(file) => Some(file),
+                FrozenContent::Nothing | FrozenContent::Link(_) => None,
+            },
+            Place::Disk(_) => None,
+        }
+    }
+
+    /// The content of a file by its place, with its digest and what was seen of it. Of a file that is held in memory
+    /// already stays what was seen before.
+    pub(crate) fn freeze(&self, sum: Option<ContentSum>, seen: Option<Seen>) -> FrozenContent {
+        let file = match &self.place {
+            Place::Memory(leaf) => match &leaf.content {
+                FrozenContent::File(file) if file.sum.is_none() && sum.is_some() => {
+                    FrozenFile { root: Arc::clone(&file.root), path: file.path.clone(), sum, seen: file.seen }
+                }
+                content => return content.clone(),
+            },
+            Place::Disk(disk) => FrozenFile { root: Arc::clone(&disk.root), path: self.path.clone(), sum, seen },
+        };
+        FrozenContent::File(Arc::new(file))
+    }
+
+    /// Makes sure that what was read from `file` is what the tree showed. `sum` is the digest of what was read.
+    pub(crate) fn confirm(&self, file: &File, sum: impl FnOnce() -> io::Result<ContentSum>) -> Result<()> {
+        self.frozen_file().map_or(Ok(()), |frozen| frozen.confirm(file, sum))
     }
 
     /// What a symlink names.
     pub fn read_link(&self) -> Result<PathBuf> {
-        let target = rustix::fs::readlinkat(&*self.folder, &self.name, Vec::new()).at("read link", &self.path)?;
+        let disk = match &self.place {
+            Place::Disk(disk) => disk,
+            Place::Memory(leaf) => match &leaf.content {
+                FrozenContent::Link(target) => return Ok(target.clone()),
+                FrozenContent::Nothing | FrozenContent::File(_) => {
+                    return Err(Errno::INVAL).at("read link", &self.path);
+                }
+            },
+        };
+        let target = rustix::fs::readlinkat(&*disk.folder, &disk.name, Vec::new()).at("read link", &self.path)?;
         Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
     }
 
     /// Makes another name of this very file.
     pub(crate) fn link_to(&self, folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
-        Ok(rustix::fs::linkat(&*self.folder, &self.name, folder, name, AtFlags::empty())?)
+        match &self.place {
+            Place::Disk(disk) => Ok(rustix::fs::linkat(&*disk.folder, &disk.name, folder, name, AtFlags::empty())?),
+            // Where it lies it may belong to somebody else.
+            Place::Memory(_) => Err(Errno::XDEV.into()),
+        }
     }
 
     fn xattrs(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        match files::file_type(&self.stat) {
+        let disk = match &self.place {
+            Place::Disk(disk) => disk,
+            Place::Memory(leaf) => return Ok(leaf.xattrs.clone()),
+        };
+        match files::file_type(&disk.stat) {
             FileType::RegularFile => layer::read_xattrs(self.open()?).at("read attributes of", &self.path),
             _ => {
-                let place = files::path_through(&*self.folder, &self.name);
+                let place = files::path_through(&*disk.folder, &disk.name);
                 layer::read_xattrs_by_path(&place).at("read attributes of", &self.path)
             }
+        }
+    }
+}
+
+/// One layer's contribution to a folder.
+#[derive(Clone)]
+pub(crate) enum Part {
+    /// On disk.
+    Folder {
+        /// The folder.
+        fd: Arc<OwnedFd>,
+        /// The root of the layer.
+        root: Arc<OwnedFd>,
+    },
+    /// In memory.
+    Frozen(Arc<FrozenDirectory>),
+}
+
+impl Part {
+    pub(super) fn root(fd: Arc<OwnedFd>) -> Part {
+        Part::Folder { root: Arc::clone(&fd), fd }
+    }
+
+    fn is_opaque(&self) -> rustix::io::Result<bool> {
+        match self {
+            Part::Folder { fd, .. } => layer::is_opaque(&**fd),
+            Part::Frozen(_) => Ok(false),
         }
     }
 }
@@ -171,22 +297,29 @@ impl Leaf {
 #[derive(Clone)]
 pub struct MergedDirectory {
     /// The contributing folders, the topmost first. An empty tree has none.
-    parts: Vec<Arc<OwnedFd>>,
+    parts: Vec<Part>,
     path: PathBuf,
     view: Arc<View>,
 }
 
 impl MergedDirectory {
-    pub(super) fn root(parts: Vec<Arc<OwnedFd>>, view: View) -> MergedDirectory {
+    pub(super) fn root(parts: Vec<Part>, view: View) -> MergedDirectory {
         let mut directory = MergedDirectory { parts: Vec::new(), path: PathBuf::new(), view: Arc::new(view) };
         for part in parts {
-            let opaque = directory.view.overlay && layer::is_opaque(&*part).unwrap_or(false);
+            let opaque = directory.view.overlay && part.is_opaque().unwrap_or(false);
             directory.parts.push(part);
             if opaque {
                 break;
             }
         }
         directory
+    }
+
+    /// The same folder with another layer on top.
+    pub(super) fn under(&self, top: Part) -> MergedDirectory {
+        let mut parts = vec![top];
+        parts.extend(self.parts.iter().cloned());
+        MergedDirectory { parts, path: self.path.clone(), view: Arc::clone(&self.view) }
     }
 
     /// The path inside the tree.
@@ -196,8 +329,10 @@ impl MergedDirectory {
 
     /// The folder's attributes: those of the topmost layer that has it.
     pub fn metadata(&self) -> Result<Metadata> {
-        let Some(top) = self.parts.first() else {
-            return Ok(EMPTY_ROOT);
+        let top = match self.parts.first() {
+            Some(Part::Folder { fd, .. }) => fd,
+            Some(Part::Frozen(frozen)) => return Ok(frozen.metadata),
+            None => return Ok(EMPTY_ROOT),
         };
         let stat = rustix::fs::fstat(&**top).at("examine", &self.path)?;
         let mut metadata = Metadata::of(&stat);
@@ -214,26 +349,45 @@ impl MergedDirectory {
     }
 
     /// As [`MergedDirectory::child`] where the topmost contributing folders are known not to have the name.
-    pub(super) fn child_from(&self, first: usize, name: &OsStr) -> Result<Option<Node>> {
+    pub(crate) fn child_from(&self, first: usize, name: &OsStr) -> Result<Option<Node>> {
         let path = self.path.join(name);
-        let mut merged: Vec<Arc<OwnedFd>> = Vec::new();
+        let mut merged: Vec<Part> = Vec::new();
         for part in self.parts.iter().skip(first) {
-            let stat = match files::stat(&**part, name) {
+            let (fd, root) = match part {
+                Part::Folder { fd, root } => (fd, root),
+                Part::Frozen(frozen) => match frozen.children.get(name) {
+                    None => continue,
+                    Some(FrozenNode::Directory(child)) => {
+                        merged.push(Part::Frozen(Arc::clone(child)));
+                        continue;
+                    }
+                    Some(FrozenNode::Leaf(leaf)) if merged.is_empty() => {
+                        let (place, view) = (Place::Memory(Arc::clone(leaf)), Arc::clone(&self.view));
+                        return Ok(self.view.shows(&path).then_some(Node::Leaf(Leaf { path, place, view })));
+                    }
+                    Some(FrozenNode::Leaf(_)) => break,
+                },
+            };
+            let stat = match files::stat(&**fd, name) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT | Errno::NOTDIR) => continue,
                 Err(error) => return Err(error).at("examine", &path),
             };
             if files::file_type(&stat) != FileType::Directory {
                 if merged.is_empty() && !(self.view.overlay && files::is_whiteout(&stat)) {
-                    let leaf = self.leaf(part, name, path, stat);
-                    return Ok(self.view.shows(&leaf.path).then_some(Node::Leaf(leaf)));
+                    if !self.view.shows(&path) {
+                        return Ok(None);
+                    }
+                    let (folder, root) = (Arc::clone(fd), Arc::clone(root));
+                    let place = Place::Disk(Box::new(DiskPlace { folder, root, name: name.to_owned(), stat }));
+                    return Ok(Some(Node::Leaf(Leaf { path, place, view: Arc::clone(&self.view) })));
                 }
                 break;
             }
             let folder =
-                rustix::fs::openat(&**part, name, files::FOLDER | OFlags::NOFOLLOW, Mode::empty()).at("open", &path)?;
+                rustix::fs::openat(&**fd, name, files::FOLDER | OFlags::NOFOLLOW, Mode::empty()).at("open", &path)?;
             let opaque = self.view.overlay && layer::is_opaque(&folder).at("examine", &path)?;
-            merged.push(Arc::new(folder));
+            merged.push(Part::Folder { fd: Arc::new(folder), root: Arc::clone(root) });
             if opaque {
                 break;
             }
@@ -251,10 +405,16 @@ impl MergedDirectory {
     }
 
     /// The names in byte order, each with the first contributing folder that has it.
-    pub(super) fn names_with_first(&self) -> Result<Vec<(OsString, usize)>> {
+    pub(crate) fn names_with_first(&self) -> Result<Vec<(OsString, usize)>> {
         let mut names: Vec<(OsString, usize)> = Vec::new();
         for (index, part) in self.parts.iter().enumerate() {
-            names.extend(files::list(&**part).at("list", &self.path)?.into_iter().map(|(name, _)| (name, index)));
+            match part {
+                Part::Folder { fd, .. } => {
+                    let listed = files::list(&**fd).at("list", &self.path)?;
+                    names.extend(listed.into_iter().map(|(name, _)| (name, index)));
+                }
+                Part::Frozen(frozen) => names.extend(frozen.children.keys().map(|name| (name.clone(), index))),
+            }
         }
         if self.parts.len() > 1 {
             names.sort_unstable();
@@ -266,7 +426,8 @@ impl MergedDirectory {
     /// Whether any contributing folder removes a name from the ones below it.
     pub(crate) fn has_whiteout(&self, name: &OsStr) -> Result<bool> {
         for part in &self.parts {
-            match files::stat(&**part, name) {
+            let Part::Folder { fd, .. } = part else { continue };
+            match files::stat(&**fd, name) {
                 Ok(stat) if self.view.overlay && files::is_whiteout(&stat) => return Ok(true),
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {}
                 Err(error) => return Err(error).at("examine", &self.path.join(name)),
@@ -278,7 +439,7 @@ impl MergedDirectory {
     /// Whether the lowest contributing folder hides what would be below it.
     pub(crate) fn is_opaque(&self) -> Result<bool> {
         match self.parts.last() {
-            Some(lowest) if self.view.overlay => layer::is_opaque(&**lowest).at("examine", &self.path),
+            Some(lowest) if self.view.overlay => lowest.is_opaque().at("examine", &self.path),
             _ => Ok(false),
         }
     }
@@ -291,11 +452,6 @@ impl MergedDirectory {
             }
         }
         Ok(true)
-    }
-
-    fn leaf(&self, part: &Arc<OwnedFd>, name: &OsStr, path: PathBuf, stat: Stat) -> Leaf {
-        let (folder, view) = (Arc::clone(part), Arc::clone(&self.view));
-        Leaf { folder, name: name.to_owned(), path, stat: Box::new(stat), view }
     }
 
     /// Whether the filter lets the folder through, for its own sake or for something below it.

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::node::{MergedDirectory, Metadata, Node};
+use super::node::{MergedDirectory, Node};
 use crate::error::{At, Result};
 
 /// How many symlinks one path may go through.
@@ -97,6 +97,6 @@ fn components(path: &Path) -> VecDeque<OsString> {
 impl super::node::Leaf {
     /// The type of file, without reading owners.
     pub fn metadata_type(&self) -> FileType {
-        Metadata::of(self.stat()).file_type
+        self.state().file_type
     }
 }

@@ -8,6 +8,7 @@ mod collection;
 mod copies;
 mod crashes;
 mod damage;
+mod deferred;
 mod layers;
 mod mounted;
 mod namespaces;
