@@ -44,6 +44,9 @@ soak: fixtures
 		$(CARGO) test --locked -p onetag-sandbox -p onetag-store --no-fail-fast
 
 bench: release fixtures
+	RUSTFLAGS="$(RUSTFLAGS) -C target-feature=+crt-static" \
+		$(CARGO) build --locked --release --target $(HOST) -p onetag-registry --example load
+	cp $(TARGET_DIR)/$(HOST)/release/examples/load $(TARGET_DIR)/load
 	ONETAG=$(abspath $(BINARY)) scripts/bench
 
 FUZZ_SECONDS ?= 600

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use onetag_engine::{Engine, EngineOptions};
@@ -9,6 +10,7 @@ use onetag_oci::Platform;
 use onetag_registry::client::ProxyOptions;
 use onetag_sandbox::EmulatorChoice;
 
+use crate::configuration::Configuration;
 use crate::error::{CommandError, CommandResult};
 
 /// Flags that every command takes.
@@ -156,7 +158,16 @@ fn proxies() -> ProxyOptions {
     }
 }
 
+/// The configuration file: the one that ONETAG_CONFIG names, else the user's, else the machine's.
+fn configuration() -> CommandResult<Configuration> {
+    let own = folder("XDG_CONFIG_HOME").or_else(|| home().map(|home| home.join(".config")));
+    let mut usual: Vec<PathBuf> = own.map(|folder| folder.join("onetag/config.toml")).into_iter().collect();
+    usual.push(PathBuf::from("/etc/onetag/config.toml"));
+    Configuration::read(folder("ONETAG_CONFIG"), &usual)
+}
+
 fn options() -> CommandResult<EngineOptions> {
+    let configuration = configuration()?;
     let mut auth_files: Vec<PathBuf> = folder("REGISTRY_AUTH_FILE").into_iter().collect();
     auth_files.extend(folder("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")));
     Ok(EngineOptions {
@@ -167,7 +178,10 @@ fn options() -> CommandResult<EngineOptions> {
         search_path: std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
         environment: std::env::vars_os().collect(),
         proxies: proxies(),
+        hosts: configuration.hosts,
+        attempts: configuration.attempts,
+        stall: configuration.stall,
+        warnings: Some(Arc::new(|host: &str, text: &str| crate::output::note(format!("warning: {host} says: {text}")))),
         user_agent: format!("onetag/{}", env!("CARGO_PKG_VERSION")),
-        ..EngineOptions::default()
     })
 }

@@ -7,6 +7,7 @@
 mod application;
 mod arguments;
 mod commands;
+mod configuration;
 mod context;
 mod error;
 mod interrupt;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use onetag_registry::credential::{ConfigFiles, ProcessHelpers};
-use onetag_registry::{Client, ClientOptions};
+use onetag_registry::{Client, ClientOptions, CredentialProvider};
 use onetag_sandbox::{Sandbox, SandboxOptions};
 use onetag_store::Store;
 
@@ -69,6 +69,14 @@ impl Engine {
         Ok(self.inner.client.get_or_init(|| client))
     }
 
+    /// A client like [`Engine::client`] that shows these credentials instead of those that are kept.
+    ///
+    /// # Errors
+    /// As [`Engine::client`].
+    pub fn client_with(&self, credentials: Arc<dyn CredentialProvider>) -> Result<Client, onetag_registry::Error> {
+        Ok(Client::new(ClientOptions { credentials, ..self.client_options()? }))
+    }
+
     fn client_options(&self) -> Result<ClientOptions, onetag_registry::Error> {
         let options = &self.inner.options;
         let mut client = ClientOptions { credentials: Arc::new(self.credentials()), ..ClientOptions::default() };
@@ -77,6 +85,9 @@ impl Engine {
         }
         client.proxies = options.proxies.clone();
         client.hosts = options.hosts.clone();
+        client.warnings.clone_from(&options.warnings);
+        client.retry.attempts = options.attempts.unwrap_or(client.retry.attempts);
+        client.stall = options.stall.unwrap_or(client.stall);
         Ok(client)
     }
 

@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use onetag_registry::client::{Hosts, ProxyOptions};
+use onetag_registry::client::{Hosts, ProxyOptions, WarningHook};
 use onetag_sandbox::EmulatorChoice;
 
 /// Everything the engine needs to know about its surroundings. The caller reads the environment; the engine does not.
@@ -27,6 +29,12 @@ pub struct EngineOptions {
     pub proxies: ProxyOptions,
     /// What is configured for registries by host.
     pub hosts: Hosts,
+    /// Attempts at a request to a registry that may fail in a row; the client's own number when `None`.
+    pub attempts: Option<u32>,
+    /// How long nothing may happen in a transfer before it counts as broken; the client's own time when `None`.
+    pub stall: Option<Duration>,
+    /// Takes warnings of registries, each once.
+    pub warnings: Option<Arc<WarningHook>>,
     /// The value of the `User-Agent` header; the client's own when empty.
     pub user_agent: String,
 }

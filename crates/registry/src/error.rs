@@ -154,6 +154,8 @@ pub enum Error {
         status: StatusCode,
         /// What it said.
         errors: Vec<ErrorEntry>,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
     },
     /// Credentials cannot be read.
     #[error("cannot get credentials for {registry}")]
@@ -221,7 +223,7 @@ impl Error {
     /// When the registry wants to be asked again.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
-            Error::Status { retry_after, .. } => *retry_after,
+            Error::Status { retry_after, .. } | Error::Token { retry_after, .. } => *retry_after,
             _ => None,
         }
     }

@@ -32,8 +32,18 @@ pub enum Fault {
     WrongByte,
     /// Bytes are missing at the end, and the announced length agrees.
     Shortened(usize),
+    /// So many bytes follow the body, and the announced length agrees.
+    Lengthened(usize),
+    /// The answer lacks a header.
+    WithoutHeader(String),
+    /// The answer has a header with this value, in place of its own.
+    WithHeader(String, String),
+    /// The answer's `Location` is on another host, `host:port`.
+    ForeignLocation(String),
     /// The answer comes late.
     Delay(Duration),
+    /// Nothing comes for so long, and then the connection is closed.
+    Stall(Duration),
 }
 
 impl Fault {
@@ -205,6 +215,10 @@ fn serve(mut client: TcpStream, upstream: SocketAddr, state: &Mutex<State>) -> i
             consume(&mut client, head.len())?;
             answer(&mut client, status, &headers, &body)
         }
+        Some(Fault::Stall(duration)) => {
+            std::thread::sleep(duration);
+            Ok(())
+        }
         Some(Fault::Delay(duration)) => {
             std::thread::sleep(duration);
             let response = forward(&mut client, &head, upstream)?;
@@ -285,17 +299,43 @@ fn spoil(mut response: Vec<u8>, fault: &Fault) -> Vec<u8> {
         Fault::Shortened(missing) => {
             let length = (response.len() - body).saturating_sub(*missing);
             response.truncate(body + length);
-            let head = String::from_utf8_lossy(&response[..end]).into_owned();
-            let kept = head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("content-length:"));
-            let mut spoilt: String = kept.map(|line| format!("{line}\r\n")).collect();
-            spoilt.push_str(&format!("Content-Length: {length}\r\n\r\n"));
-            let mut spoilt = spoilt.into_bytes();
-            spoilt.extend_from_slice(&response[body..]);
-            return spoilt;
+            return with_header(&response, end, "content-length", Some(&length.to_string()));
         }
-        Fault::Reset | Fault::Answer { .. } | Fault::Delay(_) => {}
+        Fault::Lengthened(more) => {
+            response.resize(response.len() + more, b'x');
+            let length = response.len() - body;
+            return with_header(&response, end, "content-length", Some(&length.to_string()));
+        }
+        Fault::WithoutHeader(name) => return with_header(&response, end, name, None),
+        Fault::WithHeader(name, value) => return with_header(&response, end, name, Some(value)),
+        Fault::ForeignLocation(host) => {
+            let head = String::from_utf8_lossy(&response[..end]).into_owned();
+            let location = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                name.eq_ignore_ascii_case("location").then(|| value.trim().to_owned())
+            });
+            if let Some(path) = location {
+                return with_header(&response, end, "location", Some(&format!("http://{host}{path}")));
+            }
+        }
+        Fault::Reset | Fault::Answer { .. } | Fault::Delay(_) | Fault::Stall(_) => {}
     }
     response
+}
+
+/// The response, whose head ends at `end`, with another value of a header, or without the header.
+fn with_header(response: &[u8], end: usize, name: &str, value: Option<&str>) -> Vec<u8> {
+    let head = String::from_utf8_lossy(&response[..end]).into_owned();
+    let prefix = format!("{}:", name.to_ascii_lowercase());
+    let kept = head.lines().filter(|line| !line.to_ascii_lowercase().starts_with(&prefix));
+    let mut spoilt: String = kept.map(|line| format!("{line}\r\n")).collect();
+    if let Some(value) = value {
+        spoilt.push_str(&format!("{name}: {value}\r\n"));
+    }
+    spoilt.push_str("\r\n");
+    let mut spoilt = spoilt.into_bytes();
+    spoilt.extend_from_slice(&response[end + 4..]);
+    spoilt
 }
 
 #[cfg(test)]
@@ -333,6 +373,10 @@ mod tests {
         registry.add(Rule::once("GET", "/short", Fault::Shortened(2)));
         registry.add(Rule::always("GET", "/busy", Fault::too_many(1)));
         registry.add(Rule::once("GET", "/reset", Fault::Reset));
+        registry.add(Rule::once("GET", "/long", Fault::Lengthened(2)));
+        registry.add(Rule::once("GET", "/header", Fault::WithHeader("X-More".into(), "1".into())));
+        registry.add(Rule::once("GET", "/header", Fault::WithoutHeader("Content-Length".into())));
+        registry.add(Rule::once("GET", "/stall", Fault::Stall(Duration::from_millis(1))));
         assert!(get(&registry, "/blobs/1").unwrap().ends_with("hello"));
         assert!(get(&registry, "/blobs/2").unwrap().ends_with("helln"));
         assert!(get(&registry, "/blobs/3").unwrap().ends_with("hello"));
@@ -341,6 +385,10 @@ mod tests {
         assert!(get(&registry, "/busy").unwrap().contains("Retry-After: 1\r\n"));
         assert!(get(&registry, "/reset").is_err());
         assert!(get(&registry, "/reset").unwrap().ends_with("hello"));
-        assert_eq!(registry.requests().len(), 8);
+        assert!(get(&registry, "/long").unwrap().ends_with("content-length: 7\r\n\r\nhelloxx"));
+        assert!(get(&registry, "/header").unwrap().ends_with("Content-Length: 5\r\nX-More: 1\r\n\r\nhello"));
+        assert!(get(&registry, "/header").unwrap().ends_with("OK\r\n\r\nhello"));
+        assert!(get(&registry, "/stall").unwrap_or_default().is_empty());
+        assert_eq!(registry.requests().len(), 12);
     }
 }

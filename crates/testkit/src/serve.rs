@@ -25,9 +25,18 @@ impl Served {
     /// When it does not within 20 seconds.
     #[track_caller]
     pub fn start(onetag: &Onetag) -> Served {
+        Served::with(onetag, &[])
+    }
+
+    /// The same with more options.
+    ///
+    /// # Panics
+    /// As [`Served::start`].
+    #[track_caller]
+    pub fn with(onetag: &Onetag, options: &[&str]) -> Served {
         let root = onetag.work().join("registry");
         let mut command = onetag.command(["registry", "serve", "--addr", "127.0.0.1:0", "--root"]);
-        command.arg(&root).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg(&root).args(options).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
         let (sender, receiver) = mpsc::channel();
         let stdout = child.stdout.take().expect("a pipe");

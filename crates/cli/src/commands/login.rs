@@ -1,9 +1,11 @@
 //! `onetag login` and `onetag logout`.
 
 use std::io::{IsTerminal, Read, Write};
+use std::sync::Arc;
 
 use clap::Args;
-use onetag_registry::Credential;
+use onetag_registry::credential::{CredentialError, normalize_registry};
+use onetag_registry::{Credential, CredentialProvider};
 
 use crate::context::Context;
 use crate::error::{CommandError, CommandResult};
@@ -61,23 +63,32 @@ impl LoginArguments {
         if username.is_empty() || password.is_empty() {
             return Err(CommandError::new("user name and password are both needed"));
         }
+        let server = normalize_registry(server);
         let engine = context.engine()?;
-        let credentials = engine.credentials();
-        credentials.store(server, &Credential::Basic { username, password })?;
-        if let Err(error) = engine.client()?.check_access(server) {
-            // what does not work is not kept
-            credentials.erase(server)?;
-            return Err(CommandError::from(error).context(format!("login to {server} failed")));
-        }
+        let credential = Credential::Basic { username, password };
+        // What does not work is not kept, and what was kept before stays.
+        let client = engine.client_with(Arc::new(Given(credential.clone())))?;
+        let checked = client.check_access(&server).map_err(super::registry_error);
+        checked.map_err(|error| error.context(format!("login to {server} failed")))?;
+        engine.credentials().store(&server, &credential)?;
         Ok(output::line("Login Succeeded")?)
+    }
+}
+
+/// The credentials that were given, for the registry that they were given for: this client asks no other.
+struct Given(Credential);
+
+impl CredentialProvider for Given {
+    fn credential(&self, _: &str) -> Result<Option<Credential>, CredentialError> {
+        Ok(Some(self.0.clone()))
     }
 }
 
 impl LogoutArguments {
     /// Runs the command.
     pub fn run(&self, context: &Context) -> CommandResult {
-        let server = self.server.as_deref().unwrap_or(DEFAULT_REGISTRY);
-        match context.engine()?.credentials().erase(server)? {
+        let server = normalize_registry(self.server.as_deref().unwrap_or(DEFAULT_REGISTRY));
+        match context.engine()?.credentials().erase(&server)? {
             true => Ok(output::line(format!("Removing login credentials for {server}"))?),
             false => Ok(output::line(format!("Not logged in to {server}"))?),
         }

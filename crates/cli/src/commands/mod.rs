@@ -181,9 +181,15 @@ pub fn registry_error(error: impl Into<anyhow::Error>) -> CommandError {
         Some(RegistryError::Unauthorized { registry, had_credentials: false, .. }) => {
             Some(format!("onetag login {registry}"))
         }
+        Some(RegistryError::Token { registry, status, .. }) if matches!(status.as_u16(), 401 | 403) => {
+            Some(format!("onetag login {registry}"))
+        }
         Some(RegistryError::Connect { host, .. }) if host.starts_with("localhost") || host.starts_with("127.") => {
             Some(format!("onetag registry serve --addr {host}    (serves a registry there)"))
         }
+        Some(RegistryError::Tls { host, .. }) => Some(format!(
+            "name who signed its certificate in ~/.config/onetag/config.toml: [registry.\"{host}\"] with ca = [\"FILE\"]"
+        )),
         _ => None,
     };
     hint.into_iter().fold(error, CommandError::with_hint)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use onetag_registry::server::storage::{FilesystemStorage, Storage};
 use onetag_registry::server::{
-    AccessRecord, CollectOptions, Collected, Collection, Options, Server, TlsFiles, collect,
+    AccessRecord, CollectOptions, Collected, Collection, Options, Server, ServerError, TlsFiles, collect,
 };
 
 use crate::context::Context;
@@ -54,6 +54,15 @@ pub struct ServeArguments {
     /// Largest blob taken, in bytes
     #[arg(long, value_name = "BYTES")]
     max_blob_size: Option<u64>,
+    /// End a request when nothing arrives or can be sent for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    stall_timeout: u32,
+    /// Forget an upload that nobody has continued for so many minutes
+    #[arg(long, value_name = "MINUTES", default_value_t = 1440, value_parser = clap::value_parser!(u32).range(1..))]
+    upload_expiry: u32,
+    /// A text that clients show to their users with every answer
+    #[arg(long, value_name = "TEXT")]
+    warning: Option<String>,
     /// Write a line of JSON a request to standard error
     #[arg(long)]
     access_log: bool,
@@ -111,15 +120,30 @@ impl ServeArguments {
         if let Some(bytes) = self.max_blob_size {
             options.limits.blob_bytes = bytes;
         }
+        options.limits.stall = Duration::from_secs(self.stall_timeout.into());
+        options.limits.upload_age = minutes_long(self.upload_expiry);
+        options.warning.clone_from(&self.warning);
         if self.access_log {
             options.access_log = Some(Arc::new(|record: &AccessRecord<'_>| output::note(record.to_json())));
         }
         options.collection = self
             .gc_every
             .map(|minutes| Collection { every: minutes_long(minutes.max(1)), options: CollectOptions::default() });
-        let server = Server::bind(&options)?;
+        let server = Server::bind(&options).map_err(not_started)?;
         output::line(format!("listening on {}", server.local_address()))?;
         Ok(server.run_until_signal()?)
+    }
+}
+
+fn not_started(error: ServerError) -> CommandError {
+    let unprotected = matches!(error, ServerError::Unprotected { .. });
+    let error = CommandError::from(error);
+    if unprotected {
+        error
+            .with_hint("--tls-cert FILE --tls-key FILE --htpasswd FILE protect it")
+            .with_hint("--allow-unprotected serves it to everybody as it is")
+    } else {
+        error
     }
 }
 

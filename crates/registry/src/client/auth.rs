@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use url::Url;
 
-use super::exchange::{Exchange, read_body};
+use super::exchange::{Exchange, read_body, retry_after};
 use super::hosts::{self, Endpoint};
 use super::scope::Scope;
 use crate::credential::{Credential, CredentialProvider};
@@ -334,10 +334,12 @@ async fn ask(
 ) -> Result<Token> {
     let response = exchange.send_plain(method.clone(), url, headers, body, authorization).await?;
     let status = response.status();
+    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(retry_after);
     let bytes = read_body(response, TOKEN_LIMIT, &method, url, exchange.stall()).await?;
     if !status.is_success() {
         let registry = endpoint.registry.clone();
-        return Err(Error::Token { registry, realm: RedactedUrl::new(url), status, errors: errors::parse(&bytes) });
+        let (realm, errors) = (RedactedUrl::new(url), errors::parse(&bytes));
+        return Err(Error::Token { registry, realm, status, errors, retry_after });
     }
     serde_json::from_slice(&bytes)
         .map_err(|_| Error::Protocol { url: RedactedUrl::new(url), problem: "something that is no token".to_owned() })
@@ -359,6 +361,7 @@ mod tests {
             user_agent: "test".into(),
             policy: RetryPolicy::default(),
             stall: Duration::from_secs(1),
+            parts: super::super::PartPolicy::default(),
             http_proxy: None,
             warnings: None,
         })

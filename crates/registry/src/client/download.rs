@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
 use url::Url;
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, retry_after};
 use super::{Client, outside};
 use crate::content::BlobSink;
 use crate::error::{Error, RedactedUrl, Result};
@@ -89,8 +89,9 @@ async fn fetch(
         return Ok(download);
     }
     if !status.is_success() {
+        let retry_after = response.headers().get(header::RETRY_AFTER).and_then(retry_after);
         let url = RedactedUrl::new(url);
-        return Err(Error::Status { method, url, status, errors: Vec::new(), retry_after: None });
+        return Err(Error::Status { method, url, status, errors: Vec::new(), retry_after });
     }
     let mut body = response.into_body();
     loop {

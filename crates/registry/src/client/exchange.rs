@@ -18,6 +18,7 @@ use super::auth::Authenticator;
 use super::body::RequestBody;
 use super::connect::{Connector, proxy_authorization};
 use super::hosts::{Endpoint, is_loopback};
+use super::parts::PartPolicy;
 use super::retry::{Attempts, RetryPolicy};
 use super::scope::Scope;
 use crate::credential::CredentialProvider;
@@ -79,6 +80,7 @@ pub(crate) struct Exchange {
     user_agent: HeaderValue,
     policy: RetryPolicy,
     stall: Duration,
+    parts: PartPolicy,
     proxy: Option<HeaderValue>,
     /// Hosts of this machine of which it is known whether they speak TLS.
     speaks_tls: Mutex<HashMap<String, bool>>,
@@ -93,6 +95,7 @@ pub(crate) struct ExchangeOptions {
     pub(crate) user_agent: String,
     pub(crate) policy: RetryPolicy,
     pub(crate) stall: Duration,
+    pub(crate) parts: PartPolicy,
     pub(crate) http_proxy: Option<Url>,
     pub(crate) warnings: Option<Arc<super::WarningHook>>,
 }
@@ -117,6 +120,7 @@ impl Exchange {
             user_agent: user_agent.unwrap_or(HeaderValue::from_static("onetag")),
             policy: options.policy,
             stall: options.stall,
+            parts: options.parts,
             proxy: options
                 .http_proxy
                 .as_ref()
@@ -134,6 +138,10 @@ impl Exchange {
 
     pub(crate) fn stall(&self) -> Duration {
         self.stall
+    }
+
+    pub(crate) fn parts(&self) -> &PartPolicy {
+        &self.parts
     }
 
     pub(crate) fn attempts(&self) -> Attempts {
@@ -302,7 +310,7 @@ impl Exchange {
         }
     }
 
-    fn stalled(&self, method: &Method, url: &Url) -> Error {
+    pub(super) fn stalled(&self, method: &Method, url: &Url) -> Error {
         Error::Stalled { method: method.clone(), url: RedactedUrl::new(url), after: self.stall }
     }
 
@@ -501,7 +509,7 @@ pub(crate) async fn drain(response: Response<Incoming>, stall: Duration) {
     }
 }
 
-fn retry_after(value: &HeaderValue) -> Option<Duration> {
+pub(super) fn retry_after(value: &HeaderValue) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));

@@ -5,12 +5,14 @@
 //! thread that runs an asynchronous runtime; sources and sinks may call it.
 
 mod auth;
+mod blob;
 mod body;
 mod connect;
 mod download;
 mod exchange;
 pub(crate) mod hosts;
 mod lists;
+mod parts;
 mod pull;
 mod push;
 mod retry;
@@ -24,6 +26,7 @@ use tokio::runtime::Runtime;
 pub use connect::ProxyOptions;
 pub use download::Download;
 pub use hosts::{HostOptions, Hosts, KeyPair};
+pub use parts::PartPolicy;
 pub use push::Pushed;
 pub use retry::RetryPolicy;
 
@@ -49,6 +52,8 @@ pub struct ClientOptions {
     pub retry: RetryPolicy,
     /// How long nothing may happen before a transfer counts as broken.
     pub stall: Duration,
+    /// Large blobs in parts.
+    pub parts: PartPolicy,
     /// How the client names itself.
     pub user_agent: String,
     /// Takes warnings of registries, each once.
@@ -63,6 +68,7 @@ impl Default for ClientOptions {
             proxies: ProxyOptions::default(),
             retry: RetryPolicy::default(),
             stall: Duration::from_secs(60),
+            parts: PartPolicy::default(),
             user_agent: concat!("onetag/", env!("CARGO_PKG_VERSION")).to_owned(),
             warnings: None,
         }
@@ -131,6 +137,7 @@ impl Client {
             user_agent: options.user_agent.clone(),
             policy: options.retry,
             stall: options.stall,
+            parts: options.parts,
             http_proxy: options.proxies.http.clone(),
             warnings: options.warnings.clone(),
         });

@@ -1,19 +1,16 @@
-//! Reading: tags to descriptors, manifests, blobs.
+//! Reading: tags to descriptors, manifests, whether blobs exist.
 
-use base64::Engine;
 use http::{Method, Response, StatusCode, header};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use onetag_oci::{Descriptor, Digest, Digester, ManifestDocument, Reference, media_type};
+use onetag_oci::{Descriptor, Digest, ManifestDocument, Reference, media_type};
 use url::Url;
 
+use super::Client;
 use super::exchange::{Call, Exchange, read_body};
 use super::hosts::{self, Endpoint};
 use super::scope::Scope;
-use super::{Client, outside};
-use crate::content::BlobSink;
 use crate::error::{Error, RedactedUrl, Result};
-use crate::wire::{self, MANIFEST_LIMIT_BYTES, range};
+use crate::wire::{self, MANIFEST_LIMIT_BYTES};
 
 /// Types of manifests asked for, most wanted first.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
@@ -53,23 +50,6 @@ impl Client {
         })?;
         ManifestDocument::parse(served.bytes, served.media_type.as_deref())
             .map_err(|source| Error::Document { what: reference.familiar(), source })
-    }
-
-    /// Fetches a blob of a repository; of the reference only the repository counts.
-    ///
-    /// Digest and size are verified while bytes arrive; a cut is resumed where it happened, wrong content fetched once more.
-    ///
-    /// # Errors
-    /// When it does not exist, keeps being wrong, or cannot be written.
-    pub fn fetch_blob(&self, repository: &Reference, descriptor: &Descriptor, sink: &mut dyn BlobSink) -> Result<()> {
-        if let Some(bytes) = embedded(descriptor) {
-            return sink.write(&bytes).map_err(|source| sink_error(&descriptor.digest, source));
-        }
-        self.run(async |exchange| {
-            let mut download = Download::new(descriptor, sink);
-            let endpoints = hosts::for_pull(self.hosts(), repository.domain())?;
-            download.fetch(exchange, endpoints, repository).await
-        })
     }
 
     /// Whether a repository has a blob.
@@ -139,7 +119,11 @@ fn manifest_path(reference: &Reference) -> String {
     format!("{}/manifests/{target}", reference.path())
 }
 
-async fn head_manifest(exchange: &Exchange, endpoint: &Endpoint, reference: &Reference) -> Result<Descriptor> {
+pub(crate) async fn head_manifest(
+    exchange: &Exchange,
+    endpoint: &Endpoint,
+    reference: &Reference,
+) -> Result<Descriptor> {
     let what = reference.familiar();
     let scope = Scope::pull(reference.path());
     let url = endpoint.url(&manifest_path(reference));
@@ -231,7 +215,7 @@ fn is_generic(media_type: &str) -> bool {
 }
 
 /// Content that was compressed for the way is nothing that was asked for, and may be a bomb.
-fn refuse_encoding(response: &Response<Incoming>, url: &Url) -> Result<()> {
+pub(super) fn refuse_encoding(response: &Response<Incoming>, url: &Url) -> Result<()> {
     match response.headers().get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()) {
         None | Some("identity" | "") => Ok(()),
         Some(encoding) => {
@@ -256,200 +240,4 @@ pub(crate) async fn blob_exists(
         Err(Error::NotFound { .. }) => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-/// Content that the descriptor carries itself, if it is what the descriptor says.
-fn embedded(descriptor: &Descriptor) -> Option<Vec<u8>> {
-    let bytes = base64::engine::general_purpose::STANDARD.decode(descriptor.data.as_ref()?).ok()?;
-    let genuine =
-        bytes.len() as u64 == descriptor.size && Digest::of(descriptor.digest.algorithm(), &bytes) == descriptor.digest;
-    genuine.then_some(bytes)
-}
-
-fn sink_error(digest: &Digest, source: std::io::Error) -> Error {
-    Error::Sink { what: digest.to_string(), source }
-}
-
-/// A blob on its way to a sink.
-struct Download<'a> {
-    descriptor: &'a Descriptor,
-    sink: &'a mut dyn BlobSink,
-    digester: Option<Digester>,
-    offset_bytes: u64,
-}
-
-impl<'a> Download<'a> {
-    fn new(descriptor: &'a Descriptor, sink: &'a mut dyn BlobSink) -> Self {
-        let mut download = Download { descriptor, sink, digester: None, offset_bytes: 0 };
-        download.reset_digester();
-        download
-    }
-
-    fn reset_digester(&mut self) {
-        self.digester = (!self.sink.verifies()).then(|| Digester::new(self.descriptor.digest.algorithm()));
-    }
-
-    async fn fetch(&mut self, exchange: &Exchange, endpoints: Vec<Endpoint>, repository: &Reference) -> Result<()> {
-        let count = endpoints.len();
-        let scope = Scope::pull(repository.path());
-        for (index, endpoint) in endpoints.into_iter().enumerate() {
-            let endpoint = exchange.settled(endpoint);
-            let path = format!("{}/blobs/{}", repository.path(), self.descriptor.digest);
-            let fetched = with_tls(exchange, endpoint, async |endpoint| {
-                self.fetch_url(exchange, endpoint, &endpoint.url(&path), &scope).await
-            });
-            match fetched.await {
-                Ok(()) => return Ok(()),
-                Err(error @ (Error::Sink { .. } | Error::Runtime(_))) => return Err(error),
-                Err(error) if index + 1 == count => return self.fetch_elsewhere(exchange, error).await,
-                Err(_) => {}
-            }
-        }
-        Err(Error::NotFound { what: self.descriptor.digest.to_string() })
-    }
-
-    /// Layers that may not be distributed name other places, which get no credentials.
-    async fn fetch_elsewhere(&mut self, exchange: &Exchange, error: Error) -> Result<()> {
-        if !error.is_not_found() {
-            return Err(error);
-        }
-        for text in &self.descriptor.urls {
-            let Ok(url) = Url::parse(text) else { continue };
-            if url.scheme() != "https" || hosts::is_loopback(&url) {
-                continue;
-            }
-            let mut base = url.clone();
-            base.set_path("/");
-            base.set_query(None);
-            // No credentials are found under this name.
-            let endpoint = Endpoint { registry: String::new(), base, mirrored: None, scheme_fixed: true };
-            if self.fetch_url(exchange, &endpoint, &url, &Scope::default()).await.is_ok() {
-                return Ok(());
-            }
-        }
-        Err(error)
-    }
-
-    async fn fetch_url(&mut self, exchange: &Exchange, endpoint: &Endpoint, url: &Url, scope: &Scope) -> Result<()> {
-        let mut attempts = exchange.attempts();
-        let mut wrong = false;
-        loop {
-            let before = self.offset_bytes;
-            let failed = match self.fetch_rest(exchange, endpoint, url, scope).await {
-                Ok(()) => self.verify(),
-                Err(error) => Err(error),
-            };
-            let error = match failed {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            if matches!(error, Error::DigestMismatch { .. } | Error::SizeMismatch { .. }) && !wrong {
-                // Once more from the beginning: a broken proxy or disk may have been in the way.
-                wrong = true;
-                outside(|| self.sink.restart()).map_err(|source| sink_error(&self.descriptor.digest, source))?;
-                self.offset_bytes = 0;
-                self.reset_digester();
-                continue;
-            }
-            if self.offset_bytes > before {
-                attempts.progressed();
-            }
-            exchange.wait(&mut attempts, endpoint, error).await?;
-        }
-    }
-
-    fn verify(&mut self) -> Result<()> {
-        let Some(digester) = &self.digester else { return Ok(()) };
-        let actual = digester.clone().finish();
-        if actual == self.descriptor.digest {
-            return Ok(());
-        }
-        Err(Error::DigestMismatch { what: self.descriptor.digest.to_string(), actual })
-    }
-
-    /// Fetches what is missing behind the bytes that arrived before.
-    async fn fetch_rest(&mut self, exchange: &Exchange, endpoint: &Endpoint, url: &Url, scope: &Scope) -> Result<()> {
-        let size = self.descriptor.size;
-        if self.offset_bytes == size && size > 0 {
-            return Ok(());
-        }
-        let what = self.descriptor.digest.to_string();
-        let mut call = Call::new(endpoint, Method::GET, url.clone(), scope, &what);
-        if self.offset_bytes > 0 {
-            call = call.header(header::RANGE, &format!("bytes={}-", self.offset_bytes));
-        }
-        let response = exchange.call_once(&call).await?;
-        refuse_encoding(&response, url)?;
-        let mut skip = self.bytes_to_skip(&response, url)?;
-        let length = response.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let expected = size - self.offset_bytes + skip;
-        if let Some(actual) = length.filter(|length: &u64| *length != expected) {
-            let (expected, actual) = (size, actual.saturating_add(self.offset_bytes).saturating_sub(skip));
-            return Err(Error::SizeMismatch { what, expected, actual });
-        }
-        let mut body = response.into_body();
-        loop {
-            let frame = match tokio::time::timeout(exchange.stall(), body.frame()).await {
-                Err(_) => {
-                    let (url, after) = (RedactedUrl::new(url), exchange.stall());
-                    return Err(Error::Stalled { method: Method::GET, url, after });
-                }
-                Ok(None) => break,
-                Ok(Some(Err(error))) => return Err(broken(url, error)),
-                Ok(Some(Ok(frame))) => frame,
-            };
-            let Ok(mut data) = frame.into_data() else { continue };
-            if skip > 0 {
-                let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(data.len());
-                skip -= skipped as u64;
-                data = data.slice(skipped..);
-            }
-            self.take(&data)?;
-        }
-        if self.offset_bytes < size {
-            return Err(broken(url, std::io::Error::from(std::io::ErrorKind::UnexpectedEof)));
-        }
-        Ok(())
-    }
-
-    /// How many bytes at the front of an answer arrived before already.
-    fn bytes_to_skip(&self, response: &Response<Incoming>, url: &Url) -> Result<u64> {
-        if self.offset_bytes == 0 {
-            return Ok(0);
-        }
-        if response.status() != StatusCode::PARTIAL_CONTENT {
-            // A registry without ranges sends everything again.
-            return Ok(self.offset_bytes);
-        }
-        let range = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
-        match range.and_then(range::parse_content) {
-            Some((first, _, total))
-                if first <= self.offset_bytes && total.is_none_or(|total| total == self.descriptor.size) =>
-            {
-                Ok(self.offset_bytes - first)
-            }
-            _ => {
-                let problem = "a part that was not asked for".to_owned();
-                Err(Error::Protocol { url: RedactedUrl::new(url), problem })
-            }
-        }
-    }
-
-    fn take(&mut self, data: &[u8]) -> Result<()> {
-        let arrived = self.offset_bytes + data.len() as u64;
-        if arrived > self.descriptor.size {
-            let what = self.descriptor.digest.to_string();
-            return Err(Error::SizeMismatch { what, expected: self.descriptor.size, actual: arrived });
-        }
-        if let Some(digester) = &mut self.digester {
-            digester.update(data);
-        }
-        outside(|| self.sink.write(data)).map_err(|source| sink_error(&self.descriptor.digest, source))?;
-        self.offset_bytes = arrived;
-        Ok(())
-    }
-}
-
-fn broken(url: &Url, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::Transport { method: Method::GET, url: RedactedUrl::new(url), source: Box::new(error) }
 }

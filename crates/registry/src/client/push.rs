@@ -8,7 +8,7 @@ use url::Url;
 
 use super::exchange::{self, Call, Exchange, Upload};
 use super::hosts::{self, Endpoint};
-use super::pull::{blob_exists, with_tls};
+use super::pull::{blob_exists, head_manifest, with_tls};
 use super::scope::Scope;
 use super::{Client, outside};
 use crate::content::{BlobSource, GrowingSource};
@@ -112,7 +112,17 @@ pub(crate) async fn put_manifest(
         return Err(Error::DigestMismatch { what, actual: said });
     }
     let subject_noted = text(wire::header::SUBJECT).is_some();
+    let status = response.status();
     exchange::drain(response, exchange.stall()).await;
+    // Registries that stored something say 201; any other that says it went well is asked.
+    if status != StatusCode::CREATED {
+        let asked =
+            if reference.tag().is_some() { reference.clone() } else { reference.clone().with_digest(digest.clone()) };
+        let stored = head_manifest(exchange, endpoint, &asked).await;
+        if !stored.is_ok_and(|stored| stored.digest == digest) {
+            return Err(nothing_stored(&url, status));
+        }
+    }
     Ok((digest, subject_noted))
 }
 
@@ -247,6 +257,16 @@ impl<'a> Target<'a> {
         Some(Session { location, received_bytes, uncertain: false })
     }
 
+    /// Checks that a blob was stored. Registries that did say 201; any other that says it went well is asked for the blob.
+    async fn confirm(&self, url: &Url, response: &Response<Incoming>, digest: &Digest) -> Result<()> {
+        check_stored(url, response, digest)?;
+        let created = response.status() == StatusCode::CREATED;
+        if created || blob_exists(self.exchange, self.endpoint, self.path, digest, &self.scope).await? {
+            return Ok(());
+        }
+        Err(nothing_stored(url, response.status()))
+    }
+
     /// Lets the registry forget an upload; nothing depends on whether it does.
     async fn cancel(&self, session: &Session) {
         let call = Call::new(self.endpoint, Method::DELETE, session.location.clone(), &self.scope, self.path);
@@ -299,7 +319,7 @@ impl<'a> Target<'a> {
         let url = with_digest(&held.location, &descriptor.digest);
         let sent = self.send(Method::PUT, url, &[], &open, Some(rest), &what).await;
         let response = sent.map_err(|error| (error, false))?;
-        check_stored(&held.location, &response, &descriptor.digest).map_err(|error| (error, false))?;
+        self.confirm(&held.location, &response, &descriptor.digest).await.map_err(|error| (error, false))?;
         exchange::drain(response, self.exchange.stall()).await;
         *session = None;
         Ok(())
@@ -338,7 +358,7 @@ impl<'a> Target<'a> {
         let empty = |_: u64| Ok(Box::new(std::io::empty()) as Box<dyn std::io::Read + Send>);
         match self.send(Method::PUT, url, &[], &empty, Some(0), &what).await {
             Ok(response) => {
-                check_stored(&held.location, &response, &digest)?;
+                self.confirm(&held.location, &response, &digest).await?;
                 exchange::drain(response, self.exchange.stall()).await;
                 Ok((digest, size))
             }
@@ -426,6 +446,10 @@ fn finish(source: &dyn GrowingSource) -> Result<(Digest, u64)> {
 fn may_begin_again(error: &Error, session: Option<&Session>) -> bool {
     let lost = error.status().is_some_and(|status| matches!(status.as_u16(), 404 | 416));
     error.is_transient() || lost && session.is_some_and(|session| session.uncertain)
+}
+
+fn nothing_stored(url: &Url, status: StatusCode) -> Error {
+    Error::Protocol { url: RedactedUrl::new(url), problem: format!("status {} but stored nothing", status.as_u16()) }
 }
 
 fn refuses_streams(error: &Error) -> bool {

@@ -19,6 +19,8 @@ pub struct AccessRecord<'a> {
     pub user: Option<&'a str>,
     /// Its method.
     pub method: &'a str,
+    /// The protocol it came over: `HTTP/1.1`, `HTTP/2.0`.
+    pub protocol: &'a str,
     /// Its path, without the query.
     pub path: &'a str,
     /// What the client calls itself.
@@ -41,6 +43,7 @@ impl AccessRecord<'_> {
             "time": seconds,
             "client": self.client.to_string(),
             "user": self.user,
+            "protocol": self.protocol,
             "method": self.method,
             "path": self.path,
             "status": self.status,
@@ -66,6 +69,7 @@ mod tests {
             client: SocketAddr::from(([127, 0, 0, 1], 9)),
             user: None,
             method: "GET",
+            protocol: "HTTP/1.1",
             path: "/v2/\n\"",
             user_agent: "x",
             status: 500,

@@ -25,7 +25,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, Version, header};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -37,6 +37,8 @@ use crate::wire;
 
 /// How long the TLS handshake of a client may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest warning shown to users, in bytes; clients take no more than 4096 with everything around it.
+const WARNING_LIMIT: usize = 4000;
 
 pub use collect::{CollectOptions, Collected, collect};
 pub use log::{AccessLog, AccessRecord};
@@ -93,6 +95,7 @@ struct Shared {
     registry: Arc<Registry>,
     passwords: Option<Passwords>,
     access_log: Option<Arc<AccessLog>>,
+    warning: Option<HeaderValue>,
 }
 
 impl Server {
@@ -126,7 +129,8 @@ impl Server {
         };
         let registry = Arc::new(Registry::new(storage, options.limits, options.policy));
         let tls = options.tls.as_ref().map(acceptor).transpose()?;
-        let shared = Arc::new(Shared { registry, passwords, access_log: options.access_log.clone() });
+        let warning = options.warning.as_deref().map(warning).transpose()?;
+        let shared = Arc::new(Shared { registry, passwords, access_log: options.access_log.clone(), warning });
         Ok(Server { listener, address, shared, tls, limits: options.limits, collection: options.collection })
     }
 
@@ -263,23 +267,28 @@ impl Shared {
         let (time, started) = (SystemTime::now(), Instant::now());
         let logged = self.access_log.as_ref().map(|log| {
             let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-            (log, request.method().clone(), request.uri().path().to_owned(), agent.unwrap_or_default().to_owned())
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            (log, method, protocol(request.version()), path, agent.unwrap_or_default().to_owned())
         });
         let head = *request.method() == Method::HEAD;
         let (answered, user) = self.authorized(request).await;
         let mut cause = None;
-        let answer = answered.unwrap_or_else(|failure| {
+        let mut answer = answered.unwrap_or_else(|failure| {
             cause.clone_from(&failure.cause);
             let answer = failure.into_answer();
             if head { registry::without_body(answer) } else { answer }
         });
-        if let Some((log, method, path, user_agent)) = logged {
+        if let Some(warning) = &self.warning {
+            answer.headers_mut().insert(header::WARNING, warning.clone());
+        }
+        if let Some((log, method, protocol, path, user_agent)) = logged {
             let size = answer.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
             log(&AccessRecord {
                 time,
                 client,
                 user: user.as_deref(),
                 method: method.as_str(),
+                protocol,
                 path: &path,
                 user_agent: &user_agent,
                 status: answer.status().as_u16(),
@@ -305,6 +314,22 @@ impl Shared {
             }
         }
         (self.registry.clone().answer(request).await, user)
+    }
+}
+
+/// The header that shows a text to users, in the only form that clients take.
+fn warning(text: &str) -> Result<HeaderValue, ServerError> {
+    let fits = text.len() <= WARNING_LIMIT
+        && text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\');
+    let value = fits.then(|| HeaderValue::from_str(&format!("299 - \"{text}\"")).ok()).flatten();
+    value.ok_or(ServerError::Warning { limit_bytes: WARNING_LIMIT })
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Options {
     pub limits: Limits,
     /// Takes one record a request.
     pub access_log: Option<Arc<AccessLog>>,
+    /// A text that clients show to their users: a `Warning` header in every answer.
+    pub warning: Option<String>,
     /// Collect garbage while serving.
     pub collection: Option<Collection>,
 }
@@ -46,6 +48,7 @@ impl Options {
             policy: Policy::default(),
             limits: Limits::default(),
             access_log: None,
+            warning: None,
             collection: None,
         }
     }
@@ -167,6 +170,12 @@ pub enum ServerError {
         /// Why not.
         #[source]
         source: io::Error,
+    },
+    /// The warning cannot be sent.
+    #[error("a warning is one line of at most {limit_bytes} printable ASCII characters without quotes and backslashes")]
+    Warning {
+        /// Its largest length.
+        limit_bytes: usize,
     },
     /// No threads or event queue.
     #[error("cannot start the server's runtime")]

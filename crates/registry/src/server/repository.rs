@@ -99,14 +99,11 @@ impl Repository {
         self.storage.touch(&self.blob_key(digest)).map(|_| ())
     }
 
-    /// Records that the repository has a blob, whose content is stored.
+    /// Records that the repository has a blob, whose content is stored. It is written also where it is there already: another
+    /// client's push may not have made it durable yet.
     pub(crate) fn link_blob(&self, digest: &Digest) -> Result<()> {
-        let key = self.blob_key(digest);
-        if self.storage.touch(&key)? {
-            return Ok(());
-        }
         self.ensure()?;
-        self.storage.write(&key, b"")
+        self.storage.write(&self.blob_key(digest), b"")
     }
 
     pub(crate) fn unlink_blob(&self, digest: &Digest) -> Result<bool> {
@@ -162,11 +159,7 @@ impl Repository {
             self.storage.write(&key, &onetag_oci::go_json(descriptor))?;
         }
         let value = onetag_oci::go_json(record);
-        let key = self.manifest_key(digest);
-        if self.storage.record(&key)?.as_deref() == Some(&value) {
-            return self.storage.touch(&key).map(|_| ());
-        }
-        self.storage.write(&key, &value)
+        self.storage.write(&self.manifest_key(digest), &value)
     }
 
     /// Removes a manifest, the tags that point to it and its entry among the referrers of its subject.
@@ -246,11 +239,8 @@ pub(crate) fn repositories(storage: &dyn Storage) -> Result<Vec<RepositoryName>>
     Ok(names)
 }
 
-/// Stores bytes under their digest unless they are there.
+/// Stores bytes under their digest.
 pub(crate) fn put_content(storage: &dyn Storage, digest: &Digest, bytes: &[u8]) -> Result<()> {
-    if storage.content_size(digest)?.is_some() {
-        return Ok(());
-    }
     let mut staged = storage.stage(&identity())?;
     if let Err(error) = staged.add(bytes) {
         let _ = staged.discard();

@@ -2,7 +2,9 @@
 
 mod authorization;
 mod durability;
+mod edges;
 mod faults;
+mod parts;
 mod programs;
 mod round_trip;
 mod scripted;

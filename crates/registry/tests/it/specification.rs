@@ -6,10 +6,10 @@ use crate::scripted::{Answer, Asked, forward};
 use crate::support::{TestRegistry, noise};
 
 /// A client that says exactly what a test wants said.
-struct Raw<'a>(&'a TestRegistry);
+pub struct Raw<'a>(pub &'a TestRegistry);
 
 impl Raw<'_> {
-    fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let host = [("host".to_owned(), self.0.host())];
         let headers: Vec<_> = host.into_iter().chain::<Vec<_>>(headers).collect();
@@ -17,37 +17,37 @@ impl Raw<'_> {
         forward(self.0.address(), &asked)
     }
 
-    fn get(&self, target: &str) -> Answer {
+    pub fn get(&self, target: &str) -> Answer {
         self.ask("GET", target, &[], b"")
     }
 
-    fn head(&self, target: &str) -> Answer {
+    pub fn head(&self, target: &str) -> Answer {
         self.ask("HEAD", target, &[], b"")
     }
 
-    fn delete(&self, target: &str) -> Answer {
+    pub fn delete(&self, target: &str) -> Answer {
         self.ask("DELETE", target, &[], b"")
     }
 
-    fn begin(&self, repository: &str) -> String {
+    pub fn begin(&self, repository: &str) -> String {
         let answer = self.ask("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], b"");
         assert_eq!(answer.status, 202);
         answer.header("location").expect("a location").to_owned()
     }
 
-    fn blob(&self, repository: &str, bytes: &[u8]) -> Digest {
+    pub fn blob(&self, repository: &str, bytes: &[u8]) -> Digest {
         let digest = Digest::sha256(bytes);
         let answer = self.ask("PUT", &format!("{}?digest={digest}", self.begin(repository)), &[], bytes);
         assert_eq!(answer.status, 201);
         digest
     }
 
-    fn manifest(&self, target: &str, media_type: &str, bytes: &[u8]) -> Answer {
+    pub fn manifest(&self, target: &str, media_type: &str, bytes: &[u8]) -> Answer {
         self.ask("PUT", target, &[("content-type", media_type)], bytes)
     }
 
     /// An image of one config and no layers, with more members as given.
-    fn image(&self, repository: &str, members: &str) -> Vec<u8> {
+    pub fn image(&self, repository: &str, members: &str) -> Vec<u8> {
         let config = self.blob(repository, b"{}");
         format!(
             r#"{{"schemaVersion":2,"mediaType":"{}","config":{{"mediaType":"{}","digest":"{config}","size":2}},"layers":[]{members}}}"#,
@@ -58,7 +58,7 @@ impl Raw<'_> {
     }
 }
 
-fn code(answer: &Answer) -> String {
+pub fn code(answer: &Answer) -> String {
     let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     body["errors"][0]["code"].as_str().unwrap_or_default().to_owned()
 }

@@ -161,3 +161,45 @@ fn references_over_names_of_this_machine() {
     let reference = Reference::parse(&format!("{host}/absent:v1")).expect("reference");
     assert!(Client::new(options).resolve(&reference).expect_err("absent").is_not_found());
 }
+
+#[test]
+fn certificates_are_shown_to_registries_that_ask() {
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+    use std::io::{Read, Write};
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(data("client-ca.pem")).expect("certificate")).expect("added");
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let chain = CertificateDer::pem_file_iter(data("server.pem")).expect("chain").collect::<Result<Vec<_>, _>>();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_client_cert_verifier(verifier.build().expect("verifier"))
+        .with_single_cert(chain.expect("chain"), PrivateKeyDer::from_pem_file(data("server.key")).expect("key"))
+        .expect("configuration");
+    let config = Arc::new(config);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listener");
+    let host = listener.local_addr().expect("address").to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut connection = rustls::ServerConnection::new(config.clone()).expect("connection");
+            let mut tls = rustls::Stream::new(&mut connection, &mut stream);
+            let mut request = [0; 4096];
+            if tls.read(&mut request).is_ok_and(|length| length > 0) {
+                let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+                let _ = tls.write_all(answer).and_then(|()| tls.flush());
+            }
+        }
+    });
+    let ask = |pairs: Vec<onetag_registry::client::KeyPair>| {
+        let mut options = quick();
+        options.retry.attempts = 2;
+        let own = HostOptions { plain_http: Some(false), key_pairs: pairs, ..HostOptions::default() };
+        options.hosts.insert(host.clone(), own);
+        Client::new(options).resolve(&Reference::parse(&format!("{host}/a:v1")).expect("reference"))
+    };
+    let pair = onetag_registry::client::KeyPair { key: data("client.key"), certificate: data("client.pem") };
+    assert!(ask(vec![pair]).expect_err("absent").is_not_found());
+    assert!(!ask(Vec::new()).expect_err("no certificate").is_not_found());
+}

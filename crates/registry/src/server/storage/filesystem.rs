@@ -302,14 +302,16 @@ impl Staged for ArrivingFile {
 
     fn publish(self: Box<Self>, digest: &Digest) -> Result<()> {
         let target = self.storage.content_path(digest);
+        let parent = target.parent().unwrap_or(&self.storage.folders.content).to_owned();
         if target.is_file() {
-            return self.discard();
+            self.discard()?;
+            // Whoever stored it may not have got as far as this.
+            return sync_folder(&parent);
         }
         self.file.sync_all().context("syncing", self.path.display())?;
-        let parent = target.parent().unwrap_or(&self.storage.folders.content);
-        create_folders(parent)?;
+        create_folders(&parent)?;
         fs::rename(&self.path, &target).context("storing", digest)?;
-        sync_folder(parent)
+        sync_folder(&parent)
     }
 
     fn discard(self: Box<Self>) -> Result<()> {
