@@ -175,6 +175,7 @@ fn options() -> CommandResult<EngineOptions> {
         docker_config: docker_config(),
         auth_files,
         emulator_folders: folder("ONETAG_EMULATORS").into_iter().collect(),
+        emulator: EmulatorChoice::default(),
         search_path: std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
         environment: std::env::vars_os().collect(),
         proxies: proxies(),
