@@ -213,7 +213,7 @@ fn identity_tokens_get_tokens() {
     let (_, shown, form) = asked.iter().find(|asked| asked.0.starts_with("POST")).expect("a request for a token");
     assert!(shown.is_empty());
     assert!(form.contains("grant_type=refresh_token") && form.contains("service=tokens"), "{form}");
-    assert!(form.contains("scope=repository%3Ateam%2Fapp%3Apull"), "{form}");
+    assert!(form.contains("scope=repository:team/app:pull"), "{form}");
     assert!(asked.iter().filter(|asked| !asked.0.starts_with("POST")).all(|asked| !asked.1.contains("identity")));
 }
 

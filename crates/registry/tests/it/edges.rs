@@ -61,7 +61,7 @@ fn uploads_are_named_by_a_uuid_and_tell_where_they_are() {
         (late.status, late.header("range"), late.header("location")),
         (416, Some("0-9"), Some(location.as_str()))
     );
-    for malformed in ["bytes 10-11", "10", "11-10", "a-b"] {
+    for malformed in ["10", "11-10", "a-b"] {
         assert_eq!(raw.ask("PATCH", &location, &[("content-range", malformed)], b"12").status, 400, "{malformed}");
     }
     assert_eq!(raw.get(&location).header("range"), Some("0-9"), "what is refused changes nothing");
