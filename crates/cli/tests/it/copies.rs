@@ -76,6 +76,22 @@ fn wrong_content_of_a_registry_arrives_nowhere() {
 }
 
 #[test]
+fn cuts_on_either_side_are_survived() {
+    let world = World::any();
+    let other = World::any();
+    let (_, multi) = world.push_tiny("app:1", &["linux/amd64", "linux/arm64"]);
+    let (from, to) = (watched(&world), watched(&other));
+    let layers: Vec<_> = multi.images.iter().map(|image| image.manifest.layers[0].digest.clone()).collect();
+    from.add(Rule::once("GET", &format!("/blobs/{}", layers[0]), Fault::EofAfter(5)));
+    to.add(Rule::once("PUT", "/blobs/uploads/", Fault::Reset));
+    to.add(Rule::once("PUT", "/manifests/sha256:", Fault::status(503)));
+    world.onetag.ok(&format!("copy {}/app:1 {}/app:1", from.name(), to.name()));
+    assert!(count(&from.requests(), "GET", &format!("/blobs/{}", layers[0])) > 1, "{:?}", from.requests());
+    assert_eq!(other.raw(&other.reference("app:1")), multi.index.bytes());
+    other.onetag.ok(&format!("copy --quiet {} oci:proof", other.reference("app:1")));
+}
+
+#[test]
 fn every_place_keeps_every_byte() {
     let world = World::any();
     let (source, multi) = world.push_tiny("app:1", &PLATFORMS);
