@@ -103,7 +103,11 @@ impl<'a> Transfer<'a> {
         let mut plan = Plan::default();
         self.plan(found, wanted, 0, &mut plan)?;
         self.blobs(&plan.blobs)?;
-        plan.documents.iter().try_for_each(|document| self.document(document))?;
+        // manifests do not depend on each other; indexes come after what they name
+        let (manifests, indexes): (Vec<&ManifestDocument>, Vec<&ManifestDocument>) =
+            plan.documents.iter().partition(|document| document.as_manifest().is_some());
+        in_parallel(&manifests, self.parallel(), |document| self.document(document))?;
+        indexes.into_iter().try_for_each(|document| self.document(document))?;
         Ok(plan.documents.iter().map(|document| document.digest().clone()).collect())
     }
 
@@ -180,8 +184,12 @@ impl<'a> Transfer<'a> {
     /// # Errors
     /// The first error.
     pub(crate) fn blobs(&self, blobs: &[Descriptor]) -> Result<()> {
-        let parallel = if matches!(self.to, Location::Archive(_)) { 1 } else { PARALLEL };
-        in_parallel(blobs, parallel, |blob| self.check_cancel().and_then(|()| self.blob(blob)))
+        in_parallel(blobs, self.parallel(), |blob| self.check_cancel().and_then(|()| self.blob(blob)))
+    }
+
+    /// A single file is written by one.
+    fn parallel(&self) -> usize {
+        if matches!(self.to, Location::Archive(_)) { 1 } else { PARALLEL }
     }
 
     fn blob(&self, blob: &Descriptor) -> Result<()> {
