@@ -122,9 +122,8 @@ impl Location {
         }
         if let Some((scheme, instead)) = REFUSED.iter().find(|(scheme, _)| text.starts_with(scheme)) {
             // a host of that name with a port is still a host
-            let rest = &text[scheme.len()..];
-            let is_port = rest.split('/').next().is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
-            if !is_port || rest.is_empty() || !rest.contains('/') {
+            let port = text[scheme.len()..].split_once('/').map_or("", |(port, _)| port);
+            if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
                 return Err(LocationError::Refused { scheme, instead });
             }
         }

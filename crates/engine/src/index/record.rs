@@ -209,7 +209,7 @@ mod tests {
         let later = text.replace("\"schemaVersion\": 1", "\"schemaVersion\": 2");
         assert!(matches!(BuildRecord::parse(later.as_bytes()), Err(RecordError::Version { version: 2 })));
         assert!(matches!(BuildRecord::parse(b"{}"), Err(RecordError::Kind { .. })));
-        assert!(matches!(BuildRecord::parse(b"[1]"), Err(RecordError::Json(_))));
+        assert!(matches!(BuildRecord::parse(b"1"), Err(RecordError::Json(_))));
         assert!(matches!(BuildRecord::parse(&vec![b' '; 2 << 20]), Err(RecordError::TooLarge { .. })));
     }
 }
