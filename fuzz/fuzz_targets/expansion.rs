@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use onetag_dockerfile::shell::{Lex, Variables};
+use onetag_fuzz::bounded;
 
 fuzz_target!(|input: (u8, &str, &str)| {
     let (options, environment, word) = input;
@@ -14,5 +15,8 @@ fuzz_target!(|input: (u8, &str, &str)| {
         skip_process_quotes: is_set(3),
         skip_unset_env: is_set(4),
     };
-    let _ = lex.process_word(word, &Variables::from_lines(environment.lines()));
+    let variables = Variables::from_lines(environment.lines());
+    // A reference may yield as much as all variables hold.
+    let result_bytes = word.len() * (1 + environment.len() / 2);
+    let _ = bounded(environment.len() + result_bytes, || lex.process_word(word, &variables));
 });

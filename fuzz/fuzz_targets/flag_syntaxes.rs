@@ -9,12 +9,15 @@ use onetag_dockerfile::instruction::Mount;
 use onetag_dockerfile::lint::LintConfig;
 use onetag_dockerfile::{ports, values};
 use onetag_oci::Platform;
+use onetag_fuzz::bounded;
 
 #[allow(dead_code, unused_imports)]
 #[path = "../../crates/engine/src/flags/mod.rs"]
 mod flags;
 
-fuzz_target!(|text: &str| {
+fuzz_target!(|text: &str| bounded(text.len(), || read(text)));
+
+fn read(text: &str) {
     let values = [text];
     let host = Platform::linux("amd64");
     let _ = csv::split(text);
@@ -45,4 +48,4 @@ fuzz_target!(|text: &str| {
     let _ = flags::parse_ulimit(text);
     let _ = flags::parse_call(text);
     let _ = flags::parse_allow(&values);
-});
+}

@@ -3,9 +3,11 @@
 
 use libfuzzer_sys::fuzz_target;
 use onetag_dockerfile::ignore::{Patterns, read};
+use onetag_fuzz::bounded;
 
-fuzz_target!(|input: (&[u8], &str)| {
-    let (file, path) = input;
+fuzz_target!(|input: (&[u8], &str)| bounded(input.0.len() + input.1.len(), || ask(input.0, input.1)));
+
+fn ask(file: &[u8], path: &str) {
     let Ok(patterns) = Patterns::new(read(file)) else { return };
     let _ = patterns.matches(path);
     let mut parent = None;
@@ -13,4 +15,4 @@ fuzz_target!(|input: (&[u8], &str)| {
         parent = patterns.matches_below(&path[..end], parent.as_ref()).ok().map(|(_, matches)| matches);
     }
     let _ = patterns.matches_below(path, parent.as_ref());
-});
+}

@@ -3,8 +3,11 @@
 
 use libfuzzer_sys::fuzz_target;
 use onetag_dockerfile::parser::{Parser, detect_syntax, find_directive};
+use onetag_fuzz::bounded;
 
-fuzz_target!(|text: &str| {
+fuzz_target!(|text: &str| bounded(text.len(), || read(text)));
+
+fn read(text: &str) {
     let lines = text.split('\n').count() as u32 + 1;
     for node in Parser::new(text).flatten() {
         assert!(node.lines.start >= 1 && node.lines.end <= lines);
@@ -15,4 +18,4 @@ fuzz_target!(|text: &str| {
     }
     let _ = detect_syntax(text);
     let _ = find_directive(text, "check");
-});
+}

@@ -4,8 +4,11 @@
 use libfuzzer_sys::fuzz_target;
 use onetag_dockerfile::instruction::Command;
 use onetag_dockerfile::{MAX_ERRORS, parse, parse_trigger};
+use onetag_fuzz::bounded;
 
-fuzz_target!(|text: &[u8]| {
+fuzz_target!(|text: &[u8]| bounded(text.len(), || read(text)));
+
+fn read(text: &[u8]) {
     let (file, errors) = parse(text);
     assert!(errors.len() <= MAX_ERRORS);
     for error in errors.iter().take(5) {
@@ -17,4 +20,4 @@ fuzz_target!(|text: &[u8]| {
             let _ = parse_trigger(trigger, instruction.lines);
         }
     }
-});
+}

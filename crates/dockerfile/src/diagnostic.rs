@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::lint::Rule;
+use crate::redact::user_info_in_place;
 use crate::span::{LineRange, Span};
 
 /// How bad it is.
@@ -93,7 +94,7 @@ impl Diagnostic {
         let Some(line) = source.split('\n').nth(span.start.line.saturating_sub(1) as usize) else {
             return String::new();
         };
-        let line = line.trim_end_matches('\r');
+        let line = user_info_in_place(line.trim_end_matches('\r'));
         let start = (span.start.column.max(1) - 1) as usize;
         let end = if span.end.line == span.start.line { span.end.column as usize } else { usize::MAX };
         let width = end.saturating_sub(1).min(line.chars().count()).saturating_sub(start).max(1);
@@ -152,7 +153,7 @@ pub fn excerpt(filename: &str, source: &str, marked: &[LineRange]) -> String {
         let is_marked = marked.iter().any(|lines| LineRange::new(lines.start, lines.end).contains(number as u32));
         let mark = if is_marked { ">>>" } else { "   " };
         // A String takes whatever is written to it.
-        let _ = writeln!(out, " {number:3} | {mark} {}", lines[number - 1]);
+        let _ = writeln!(out, " {number:3} | {mark} {}", user_info_in_place(lines[number - 1]));
     }
     out.push_str("--------------------\n");
     out

@@ -3,7 +3,7 @@
 use crate::diagnostic::Diagnostic;
 use crate::instruction::{Focus, Instruction, InstructionError, InstructionErrorKind, Parsed, Stage, parse_node};
 use crate::parser::{
-    Directive, EmptyContinuation, Node, Parser, SyntaxError, SyntaxErrorKind, detect_syntax, find_directive,
+    Directive, EmptyContinuation, Node, Parser, SyntaxError, SyntaxErrorKind, detect_syntax, find_directive, push_tight,
 };
 use crate::span::LineRange;
 
@@ -75,7 +75,10 @@ pub fn parse_trigger(text: &str, lines: LineRange) -> Result<Instruction, Diagno
     }
     let node = only.ok_or_else(|| failed(SyntaxErrorKind::NoInstructions.to_string()))?;
     match parse_node(&node).map_err(|error| failed(error.kind.to_string()))? {
-        Parsed::Instruction(instruction) => Ok(Instruction { lines, ..instruction }),
+        Parsed::Instruction(mut instruction) => {
+            instruction.lines = lines;
+            Ok(instruction)
+        }
         Parsed::Stage(_) => Err(failed(InstructionErrorKind::NotACommand.to_string())),
     }
 }
@@ -93,7 +96,7 @@ struct Reader {
 impl Reader {
     fn node(&mut self, node: &Node) {
         match parse_node(node) {
-            Ok(Parsed::Stage(stage)) => self.stages.push(stage),
+            Ok(Parsed::Stage(stage)) => push_tight(&mut self.stages, stage),
             Ok(Parsed::Instruction(instruction)) => self.instruction(node, instruction),
             Err(error) => {
                 self.lost_stage |= node.keyword.text.eq_ignore_ascii_case("from");
@@ -105,9 +108,9 @@ impl Reader {
 
     fn instruction(&mut self, node: &Node, instruction: Instruction) {
         if let Some(stage) = self.stages.last_mut() {
-            stage.instructions.push(instruction);
+            push_tight(&mut stage.instructions, instruction);
         } else if matches!(instruction.command, crate::instruction::Command::Arg(_)) {
-            self.meta_args.push(instruction);
+            push_tight(&mut self.meta_args, instruction);
         } else if !self.lost_stage {
             let error = InstructionError { kind: InstructionErrorKind::NoStage, focus: Focus::Whole };
             let message = error.kind.to_string();

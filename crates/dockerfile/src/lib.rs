@@ -18,6 +18,7 @@ pub mod lint;
 pub mod lower;
 pub mod parser;
 pub mod ports;
+pub mod redact;
 pub mod resolver;
 pub mod shell;
 mod signal;
@@ -26,5 +27,8 @@ pub mod suggest;
 pub mod values;
 
 pub use file::{Dockerfile, MAX_ERRORS, parse, parse_trigger};
-pub use lower::{DockerfileError, DockerfileErrorKind, LowerOptions, Lowered, MainContext, NoCache, lower};
+pub use lower::{
+    DockerfileError, DockerfileErrorKind, LowerOptions, Lowered, MainContext, NoCache, lower, lower_context,
+    lower_download,
+};
 pub use resolver::{NamedContext, ResolveError, ResolveOptions, ResolvedImage, Resolver};

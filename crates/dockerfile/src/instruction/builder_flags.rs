@@ -82,15 +82,4 @@ impl<'a> Flags<'a> {
             .filter(move |(given, ..)| *given == name)
             .map(|(_, value, index)| (*value, Focus::Flag(*index)))
     }
-
-    /// The names that were given, each once.
-    pub(super) fn used(&self) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        for (name, ..) in &self.given {
-            if !names.iter().any(|known| known == name) {
-                names.push((*name).to_owned());
-            }
-        }
-        names
-    }
 }

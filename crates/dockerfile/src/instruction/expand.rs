@@ -43,8 +43,10 @@ impl Command {
             }
             Command::Env(pairs) | Command::Label(pairs) => expand_pairs(pairs, expander)?,
             Command::Run(run) => {
-                run.mounts =
-                    run.mount_flags.iter().map(|flag| Mount::parse(flag, expander)).collect::<Result<_, _>>()?;
+                if let Some(flags) = &mut run.flags {
+                    flags.mounts =
+                        flags.mount_flags.iter().map(|flag| Mount::parse(flag, expander)).collect::<Result<_, _>>()?;
+                }
             }
             Command::Stopsignal(value) | Command::User(value) | Command::Workdir(value) => {
                 expand_in_place(value, expander)?;

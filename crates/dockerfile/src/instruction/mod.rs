@@ -23,19 +23,26 @@ use crate::span::{LineRange, Span};
 /// One instruction of a stage, or a global `ARG`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instruction {
-    /// The keyword as written (`RUN`, `run`).
-    pub keyword: String,
     /// The source text with continuation lines joined and comments dropped, trimmed. Heredoc
     /// bodies are not part of it. This is what step names are made of.
-    pub code: String,
+    pub code: Box<str>,
+    /// How many bytes of `code` are the keyword.
+    keyword_bytes: u32,
     /// The lines it covers, heredoc bodies included.
     pub lines: LineRange,
     /// From its first to after its last character, heredoc bodies not included.
     pub span: Span,
     /// The comment lines directly above, without `#`.
-    pub comments: Vec<String>,
+    pub comments: Box<[String]>,
     /// What it does.
     pub command: Command,
+}
+
+impl Instruction {
+    /// The keyword as written (`RUN`, `run`).
+    pub fn keyword(&self) -> &str {
+        self.code.get(..self.keyword_bytes as usize).unwrap_or(&self.code)
+    }
 }
 
 /// What an instruction does.
@@ -46,11 +53,11 @@ pub enum Command {
     /// `ARG`
     Arg(Arg),
     /// `CMD`
-    Cmd(CommandLine),
+    Cmd(Box<CommandLine>),
     /// `COPY`
     Copy(Box<Copy>),
     /// `ENTRYPOINT`
-    Entrypoint(CommandLine),
+    Entrypoint(Box<CommandLine>),
     /// `ENV`: the pairs in order.
     Env(Vec<KeyValue>),
     /// `EXPOSE`: the words, sorted, not yet expanded or checked.
@@ -110,11 +117,11 @@ pub struct ArgDefinition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandLine {
     /// In exec form the words; in shell form one element with the whole line, or none.
-    pub args: Vec<String>,
+    pub args: Box<[String]>,
     /// Whether the shell is to be put in front (shell form).
     pub prepend_shell: bool,
     /// The heredocs of the line, in order.
-    pub files: Vec<InlineFile>,
+    pub files: Box<[InlineFile]>,
 }
 
 /// A heredoc of a `RUN` line.
@@ -133,19 +140,34 @@ pub struct InlineFile {
 pub struct Run {
     /// What is run.
     pub line: CommandLine,
-    /// The values of `--mount`, as written.
-    pub mount_flags: Vec<String>,
-    /// The mounts, one per element of `mount_flags`. Before [`Command::expand`] only `from` is
-    /// filled in (it takes no variables); expansion fills in the rest.
-    pub mounts: Vec<Mount>,
     /// `--network`
     pub network: RunNetwork,
     /// `--security`
     pub security: RunSecurity,
+    /// What few have, so that the many without it are small.
+    flags: Option<Box<RunFlags>>,
+}
+
+/// The flags of a `RUN` that may stand several times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct RunFlags {
+    /// The values of `--mount`, as written.
+    mount_flags: Vec<String>,
+    mounts: Vec<Mount>,
+    devices: Vec<Device>,
+}
+
+impl Run {
+    /// The mounts (`--mount`). Before [`Command::expand`] only `from` is filled in (it takes no variables); expansion
+    /// fills in the rest.
+    pub fn mounts(&self) -> &[Mount] {
+        self.flags.as_ref().map_or(&[], |flags| &flags.mounts)
+    }
+
     /// `--device`
-    pub devices: Vec<Device>,
-    /// The names of the flags that were given.
-    pub flags_used: Vec<String>,
+    pub fn devices(&self) -> &[Device] {
+        self.flags.as_ref().map_or(&[], |flags| &flags.devices)
+    }
 }
 
 /// The value of `RUN --network`.
@@ -284,3 +306,6 @@ pub struct Stage {
     /// The instructions of the stage.
     pub instructions: Vec<Instruction>,
 }
+
+// A line of four bytes is an instruction: what each costs decides what a large Dockerfile costs.
+const _: () = assert!(size_of::<Instruction>() <= 96 && size_of::<Run>() <= 56);

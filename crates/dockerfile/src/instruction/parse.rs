@@ -3,10 +3,10 @@
 use super::builder_flags::{FlagKind, Flags};
 use super::error::{Focus, InstructionError, InstructionErrorKind as Kind};
 use super::{
-    Add, Arg, ArgDefinition, Command, CommandLine, Copy, InlineFile, Instruction, KeyValue, Mount, Run, RunNetwork,
-    RunSecurity, SourceContent, Sources, Stage, device, health,
+    Add, Arg, ArgDefinition, Command, CommandLine, Copy, InlineFile, Instruction, KeyValue, Mount, Run, RunFlags,
+    RunNetwork, RunSecurity, SourceContent, Sources, Stage, device, health,
 };
-use crate::parser::{Node, chomp_heredoc, parse_heredoc};
+use crate::parser::{Node, chomp_heredoc, parse_heredoc, push_tight};
 use crate::suggest;
 
 /// The instructions of the language.
@@ -47,11 +47,11 @@ pub fn parse_node(node: &Node) -> Result<Parsed, InstructionError> {
     }
     let command = command(node)?;
     Ok(Parsed::Instruction(Instruction {
-        keyword: node.keyword.text.clone(),
-        code: node.original.trim().to_owned(),
+        code: node.original.trim().into(),
+        keyword_bytes: u32::try_from(node.keyword.text.len()).unwrap_or_default(),
         lines: node.lines,
         span: node.whole_span(),
-        comments: node.comments.clone(),
+        comments: node.comments.as_slice().into(),
         command,
     }))
 }
@@ -60,9 +60,9 @@ fn command(node: &Node) -> Result<Command, InstructionError> {
     match node.keyword.text.to_ascii_lowercase().as_str() {
         "add" => add(node),
         "arg" => arg(node),
-        "cmd" => shell_dependent(node).map(Command::Cmd),
+        "cmd" => shell_dependent(node).map(|line| Command::Cmd(Box::new(line))),
         "copy" => copy(node),
-        "entrypoint" => shell_dependent(node).map(Command::Entrypoint),
+        "entrypoint" => shell_dependent(node).map(|line| Command::Entrypoint(Box::new(line))),
         "env" => pairs(node, "ENV").map(Command::Env),
         "expose" => expose(node),
         "healthcheck" => health::parse(node),
@@ -181,14 +181,14 @@ fn sources(node: &Node, name: &'static str) -> Result<Sources, InstructionError>
     let mut sources = Sources { destination: destination.text.clone(), ..Sources::default() };
     for word in words {
         let Some(heredoc) = parse_heredoc(&word.text) else {
-            sources.paths.push(word.text.clone());
+            push_tight(&mut sources.paths, word.text.clone());
             continue;
         };
         // Of two heredocs with one name the last body counts for both.
         let body = node.heredocs.iter().rfind(|known| known.name == heredoc.name).map(|known| known.content.as_str());
         let body = body.unwrap_or_default();
         let data = if heredoc.chomp { chomp_heredoc(body) } else { body.to_owned() };
-        sources.contents.push(SourceContent { path: heredoc.name, data, expand: heredoc.expand });
+        push_tight(&mut sources.contents, SourceContent { path: heredoc.name, data, expand: heredoc.expand });
     }
     Ok(sources)
 }
@@ -249,8 +249,8 @@ fn add(node: &Node) -> Result<Command, InstructionError> {
 
 /// The arguments of `RUN`, `CMD` and `ENTRYPOINT`.
 fn command_line(node: &Node) -> CommandLine {
-    let words: Vec<String> = node.args.iter().map(|word| word.text.clone()).collect();
-    let args = if node.json || words.is_empty() { words } else { vec![words.join(" ")] };
+    let words: Box<[String]> = node.args.iter().map(|word| word.text.clone()).collect();
+    let args = if node.json || words.len() < 2 { words } else { [words.join(" ")].into() };
     let files = node.heredocs.iter().map(|heredoc| InlineFile {
         name: heredoc.name.clone(),
         data: heredoc.content.clone(),
@@ -293,15 +293,10 @@ fn run(node: &Node) -> Result<Command, InstructionError> {
         Some(("insecure", _)) => RunSecurity::Insecure,
         Some((other, focus)) => return Err(Kind::Security(other.to_owned()).at(focus)),
     };
-    Ok(Command::Run(Box::new(Run {
-        line: command_line(node),
-        mount_flags: flags.list("mount").map(|(value, _)| value.to_owned()).collect(),
-        mounts,
-        network,
-        security,
-        devices,
-        flags_used: flags.used(),
-    })))
+    let mount_flags = flags.list("mount").map(|(value, _)| value.to_owned()).collect();
+    let rare = RunFlags { mount_flags, mounts, devices };
+    let flags = (rare != RunFlags::default()).then(|| Box::new(rare));
+    Ok(Command::Run(Box::new(Run { line: command_line(node), network, security, flags })))
 }
 
 fn expose(node: &Node) -> Result<Command, InstructionError> {
@@ -349,7 +344,7 @@ fn onbuild(node: &Node) -> Result<Command, InstructionError> {
         _ => {}
     }
     // The text keeps the flags and the space of the trigger; only its own keyword goes.
-    let keyword_end = node.keyword.end;
+    let keyword_end = node.keyword.end as usize;
     let mut expression = node.original[keyword_end..].trim_start_matches(['\t', '\n', '\u{c}', '\r', ' ']).to_owned();
     for heredoc in &node.heredocs {
         expression.push('\n');

@@ -29,7 +29,8 @@ pub(super) fn dispatch(
 ) -> Checked<()> {
     let config = evaluation.linter.config.with_comments(&instruction.comments);
     expand(evaluation, &config, index, &mut instruction)?;
-    let mut step = Step { evaluation, config, index, sources, keyword: instruction.keyword, lines: instruction.lines };
+    let keyword = instruction.keyword().to_owned();
+    let mut step = Step { evaluation, config, index, sources, keyword, lines: instruction.lines };
     match instruction.command {
         Command::Env(pairs) => step.env(&pairs),
         Command::Label(pairs) => step.legacy(&pairs),
@@ -172,7 +173,7 @@ impl Step<'_, '_> {
         if !run.line.files.is_empty() && (run.line.args.len() != 1 || !run.line.prepend_shell) {
             return failure(format!("parsing produced an invalid run command: [{}]", run.line.args.join(" ")), []);
         }
-        for (mount, source) in run.mounts.iter().zip(self.sources) {
+        for (mount, source) in run.mounts().iter().zip(self.sources) {
             let from = if mount.from.is_empty() && mount.kind == MountType::Cache { "scratch" } else { &mount.from };
             if !from.is_empty() && !self.evaluation.states.all[*source].is_dispatched {
                 let (from, target) = (quote(from), quote(&mount.target));

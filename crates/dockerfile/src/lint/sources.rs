@@ -14,7 +14,7 @@ pub(super) fn find(states: &mut States, lex: &Lex, instruction: &Instruction) ->
             copy_source(states, lex, &copy.from, instruction.lines).map(|source| vec![source])
         }
         Command::Run(run) => Ok(run
-            .mounts
+            .mounts()
             .iter()
             .map(|mount| {
                 let from = if mount.from.is_empty() { "scratch" } else { &mount.from };

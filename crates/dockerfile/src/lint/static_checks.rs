@@ -45,10 +45,10 @@ pub(super) fn before_parsing(linter: &mut Linter, config: &LintConfig, node: &No
 pub(super) fn after_parsing(linter: &mut Linter, config: &LintConfig, parsed: &Parsed) {
     let (instruction, names, comments, lines) = match parsed {
         Parsed::Stage(stage) if !stage.name.is_empty() => {
-            ("FROM", vec![stage.name.as_str()], &stage.comments, stage.lines)
+            ("FROM", vec![stage.name.as_str()], stage.comments.as_slice(), stage.lines)
         }
         Parsed::Instruction(Instruction { command: Command::Arg(arg), comments, lines, .. }) => {
-            ("ARG", arg.args.iter().map(|definition| definition.key.as_str()).collect(), comments, *lines)
+            ("ARG", arg.args.iter().map(|definition| definition.key.as_str()).collect(), &**comments, *lines)
         }
         _ => return,
     };
@@ -85,7 +85,7 @@ pub(super) fn casing(linter: &mut Linter, stages: &[Stage]) {
         .iter()
         .flat_map(|stage| {
             let from = (stage.keyword.as_str(), stage.lines);
-            let rest = stage.instructions.iter().map(|instruction| (instruction.keyword.as_str(), instruction.lines));
+            let rest = stage.instructions.iter().map(|instruction| (instruction.keyword(), instruction.lines));
             std::iter::once(from).chain(rest)
         })
         .collect();

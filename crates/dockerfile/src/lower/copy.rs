@@ -15,6 +15,7 @@ use super::{DockerfileErrorKind, Lowering, config, paths};
 use crate::chmod;
 use crate::git::GitReference;
 use crate::instruction::{Instruction, SourceContent, Sources};
+use crate::redact;
 
 /// What `COPY` and `ADD` have in common.
 pub(crate) struct CopyStep<'a> {
@@ -89,7 +90,7 @@ impl CopyStep<'_> {
         }
         for path in &self.sources.paths {
             text.push(' ');
-            text.push_str(path);
+            text.push_str(&redact::user_info(path));
         }
         for content in &self.sources.contents {
             text.push_str(" <<");

@@ -246,7 +246,7 @@ impl Lowering<'_> {
     }
 
     fn command_line(&self, id: StageId, line: &CommandLine) -> Vec<String> {
-        if line.prepend_shell { config::with_shell(&self.stages.all[id].image, &line.args) } else { line.args.clone() }
+        if line.prepend_shell { config::with_shell(&self.stages.all[id].image, &line.args) } else { line.args.to_vec() }
     }
 
     fn cmd(&mut self, id: StageId, line: &CommandLine) {

@@ -51,7 +51,7 @@ impl Lowering<'_> {
         if name == "context" {
             let log_name = "[internal] resolve main build context metadata".to_owned();
             return Ok(match &self.options.context {
-                MainContext::Local { .. } => None,
+                MainContext::Local { .. } | MainContext::Archive { .. } => None,
                 MainContext::Git { url, .. } => remote(url)?.map(|source| (source, log_name)),
                 MainContext::Http { url, .. } => Some((http(url), log_name)),
             });

@@ -11,6 +11,7 @@
 
 mod arguments;
 mod config;
+mod context;
 mod copy;
 mod dispatch;
 mod environment;
@@ -29,6 +30,7 @@ mod stage;
 use onetag_llb::SourceFile;
 use onetag_oci::Platform;
 
+pub use context::{lower_context, lower_download};
 pub use error::{DockerfileError, DockerfileErrorKind};
 pub use options::{LowerOptions, Lowered, MainContext, NoCache, UsedImage};
 
@@ -51,26 +53,10 @@ const SCRATCH: &str = "scratch";
 /// An instruction that means nothing, a stage or an image that does not exist; see [`DockerfileErrorKind`].
 pub fn lower(file: &Dockerfile, options: &LowerOptions, resolver: &dyn Resolver) -> Result<Lowered> {
     let last = file.stages.last().ok_or(DockerfileErrorKind::NoStages)?;
-    let target_platform = options.target_platform.clone().unwrap_or_else(|| options.build_platform.clone());
     let stage_name = options.target.as_deref().filter(|target| !target.is_empty()).unwrap_or(&last.name);
-    let lex = Lex::new(file.escape);
-    let globals = GlobalArguments::new(file, options, &target_platform, stage_name, &lex)?;
-    let mut nodes = Nodes::default();
-    let context = nodes.add(NodeKind::Alias(None), NodeOptions::default());
-    let mut lowering = Lowering {
-        file,
-        options,
-        resolver,
-        lex,
-        build_args: options.build_args.clone(),
-        globals: globals.list,
-        epoch: None,
-        target_platform,
-        nodes,
-        stages: Stages::default(),
-        context,
-        images: Vec::new(),
-    };
+    let mut lowering = Lowering::new(file, options, resolver);
+    let globals = GlobalArguments::new(file, options, &lowering.target_platform, stage_name, &lowering.lex)?;
+    lowering.globals = globals.list;
     lowering.resolve_epoch()?;
     lowering.collect_stages()?;
     let target = lowering.target()?;
@@ -98,6 +84,27 @@ struct Lowering<'a> {
     /// Stands for the main context until all paths are known.
     context: NodeId,
     images: Vec<UsedImage>,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(file: &'a Dockerfile, options: &'a LowerOptions, resolver: &'a dyn Resolver) -> Self {
+        let mut nodes = Nodes::default();
+        let context = nodes.add(NodeKind::Alias(None), NodeOptions::default());
+        Lowering {
+            file,
+            options,
+            resolver,
+            lex: Lex::new(file.escape),
+            build_args: options.build_args.clone(),
+            globals: EnvironmentList::default(),
+            epoch: None,
+            target_platform: options.target_platform.clone().unwrap_or_else(|| options.build_platform.clone()),
+            nodes,
+            stages: Stages::default(),
+            context,
+            images: Vec::new(),
+        }
+    }
 }
 
 impl Lowering<'_> {

@@ -2,6 +2,7 @@
 
 use onetag_oci::Platform;
 
+use crate::redact;
 use crate::shell::{Environment, Lex};
 
 /// The counters that number a stage's steps.
@@ -98,6 +99,8 @@ fn target_platform(environment: &dyn Environment) -> Option<Platform> {
 /// An instruction's text with its variables replaced and its keyword in capitals.
 pub(crate) fn step_text(lex: &Lex, code: &str, environment: &dyn Environment) -> String {
     let expanded = lex.process_word(code, environment).map_or_else(|_| code.to_owned(), |expanded| expanded.value);
+    // Names are shown to everybody.
+    let expanded = redact::user_info(&expanded);
     match expanded.split_once(' ') {
         Some((keyword, rest)) => format!("{} {rest}", keyword.to_uppercase()),
         None => expanded.to_uppercase(),

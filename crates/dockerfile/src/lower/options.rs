@@ -104,6 +104,11 @@ pub enum MainContext {
         /// The name of the source.
         name: String,
     },
+    /// An archive on this host, whose content is the context: the file `context` of `local://NAME`.
+    Archive {
+        /// The name of the source.
+        name: String,
+    },
     /// A git repository.
     Git {
         /// The repository with ref and folder in BuildKit's syntax.

@@ -12,6 +12,7 @@ use super::stage::{FoundContext, StageId, State};
 use super::{DockerfileErrorKind, Lowering, MainContext, SCRATCH, UsedImage, config};
 use crate::git::GitReference;
 use crate::ignore;
+use crate::redact;
 use crate::resolver::{NamedContext, ResolveMode, ResolveOptions};
 use crate::suggest;
 
@@ -207,7 +208,7 @@ impl Lowering<'_> {
             NamedContext::Http(url) => match GitReference::parse(url)? {
                 Some(_) => self.add_git_context(url, false)?,
                 None => {
-                    let options = NodeOptions::named(format!("{prefix} {url}"));
+                    let options = NodeOptions::named(format!("{prefix} {}", redact::user_info(url)));
                     self.add_http(url, "context", None, options)
                 }
             },
@@ -300,24 +301,38 @@ impl Lowering<'_> {
                 let options = NodeOptions::named("[internal] load build context");
                 Ok(Some(self.nodes.add(NodeKind::Local(local), options)))
             }
+            MainContext::Archive { name } => {
+                let local = LocalNode {
+                    name: name.clone(),
+                    excludes: Vec::new(),
+                    shared_key: name.clone(),
+                    unique: self.options.local_unique.clone(),
+                    paths: self.nodes.path_set(),
+                };
+                let options = NodeOptions::named("[internal] load remote build context");
+                let archive = Some(self.nodes.add(NodeKind::Local(local), options));
+                Ok(self.unpacked(archive))
+            }
             MainContext::Git { url, keep_git_dir } => self.add_git_context(url, *keep_git_dir),
             MainContext::Http { url, archive } => {
                 let options = NodeOptions::named("[internal] load remote build context");
                 let download = self.add_http(url, "context", None, options);
-                if !archive {
-                    return Ok(download);
-                }
-                let copy = CopyAction {
-                    source: "/context".to_owned(),
-                    destination: "/".to_owned(),
-                    attempt_unpack: true,
-                    ..CopyAction::default()
-                };
-                let action = FileNode { source: download, kind: FileActionKind::Copy(Box::new(copy)) };
-                let options = NodeOptions::default().capability(capability::FILE_BASE);
-                Ok(Some(self.nodes.add(NodeKind::File(None, vec![action]), options)))
+                Ok(if *archive { self.unpacked(download) } else { download })
             }
         }
+    }
+
+    /// What is in the archive `context` of a source.
+    fn unpacked(&mut self, source: Output) -> Output {
+        let copy = CopyAction {
+            source: "/context".to_owned(),
+            destination: "/".to_owned(),
+            attempt_unpack: true,
+            ..CopyAction::default()
+        };
+        let action = FileNode { source, kind: FileActionKind::Copy(Box::new(copy)) };
+        let options = NodeOptions::default().capability(capability::FILE_BASE);
+        Some(self.nodes.add(NodeKind::File(None, vec![action]), options))
     }
 
     fn ignore_patterns(&self) -> Result<Vec<String>> {
@@ -326,12 +341,13 @@ impl Lowering<'_> {
     }
 
     fn add_git_context(&mut self, url: &str, keep_git_dir: bool) -> Result<Output> {
-        let mut git = GitReference::parse(url)?.ok_or_else(|| DockerfileErrorKind::GitContext(url.to_owned()))?;
+        let mut git =
+            GitReference::parse(url)?.ok_or_else(|| DockerfileErrorKind::GitContext(redact::user_info(url)))?;
         git.keep_git_dir = Some(keep_git_dir || git.keep_git_dir == Some(true));
         if git.mtime.is_empty() && self.options.build_args.get("SOURCE_DATE_EPOCH").is_some_and(|v| !v.is_empty()) {
             git.mtime = "commit".to_owned();
         }
-        let options = NodeOptions::named(format!("[internal] load git source {}", without_password(url)));
+        let options = NodeOptions::named(format!("[internal] load git source {}", redact::user_info(url)));
         Ok(self.add_git(&git, options))
     }
 }
@@ -353,14 +369,4 @@ fn image_state(output: Output, platform: &Platform, image: &ImageConfig) -> Stat
 fn detect_platform(image: &ImageConfig, target: Platform, build: &Platform) -> Platform {
     let is = |platform: &Platform| platform.os == image.os && platform.architecture == image.architecture;
     if !is(&target) && is(build) { build.clone() } else { target }
-}
-
-/// A URL without what stands before `@` in its authority.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://xxxxx@{host}{}", &rest[end..]),
-        None => url.to_owned(),
-    }
 }

@@ -18,18 +18,18 @@ const SCRIPT_FOLDER: &str = "/dev/pipes/";
 
 impl Lowering<'_> {
     pub(crate) fn run(&mut self, id: StageId, command: &StageCommand, run: &Run) -> Result<()> {
-        if !run.devices.is_empty() {
+        if !run.devices().is_empty() {
             return Err(DockerfileErrorKind::Device.into());
         }
         let paths = self.stages.all[id].paths;
         self.nodes.need_path(paths, "/");
         let mut parts = RunParts::default();
-        let mut code = command.instruction.code.clone();
+        let mut code = command.instruction.code.to_string();
         let mut args = self.heredoc_arguments(id, &run.line, &mut code, &mut parts)?;
         if run.line.prepend_shell {
             args = config::with_shell(&self.stages.all[id].image, &args);
         }
-        self.add_mounts(id, &run.mounts, &command.sources, &mut parts)?;
+        self.add_mounts(id, run.mounts(), &command.sources, &mut parts)?;
         self.set_process(id, run, &args, &mut parts);
 
         let stage = &mut self.stages.all[id];
@@ -61,12 +61,12 @@ impl Lowering<'_> {
         code: &mut String,
         parts: &mut RunParts,
     ) -> Result<Vec<String>> {
-        let Some(first) = line.files.first() else { return Ok(line.args.clone()) };
-        let [text] = line.args.as_slice() else {
-            return Err(DockerfileErrorKind::RunHeredoc(line.args.clone()).into());
+        let Some(first) = line.files.first() else { return Ok(line.args.to_vec()) };
+        let [text] = &*line.args else {
+            return Err(DockerfileErrorKind::RunHeredoc(line.args.to_vec()).into());
         };
         if !line.prepend_shell {
-            return Err(DockerfileErrorKind::RunHeredoc(line.args.clone()).into());
+            return Err(DockerfileErrorKind::RunHeredoc(line.args.to_vec()).into());
         }
         if parse_heredoc(text).is_none() {
             let mut script = text.clone();
@@ -143,7 +143,7 @@ impl Lowering<'_> {
 /// The variables with those that hold secrets hidden, for names.
 fn masked(run: &Run, environment: &EnvironmentList) -> EnvironmentList {
     let mut masked = environment.clone();
-    for name in run.mounts.iter().filter_map(|mount| mount.env.as_ref()) {
+    for name in run.mounts().iter().filter_map(|mount| mount.env.as_ref()) {
         masked.set(name, "****");
     }
     masked

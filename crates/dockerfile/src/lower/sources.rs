@@ -105,7 +105,7 @@ impl Lowering<'_> {
             }
             Command::Run(run) => {
                 let from = |from: &String| if from.is_empty() { SCRATCH.to_owned() } else { from.clone() };
-                let names: Vec<String> = run.mounts.iter().map(|mount| from(&mount.from)).collect();
+                let names: Vec<String> = run.mounts().iter().map(|mount| from(&mount.from)).collect();
                 Ok(names.iter().map(|name| self.stage_or_image(name, None)).collect())
             }
             _ => Ok(Vec::new()),

@@ -2,7 +2,7 @@
 
 use super::json::{self, ArrayError};
 use super::lines::is_separator;
-use super::{SyntaxErrorKind, Word};
+use super::{SyntaxErrorKind, Word, push_tight};
 
 /// Arguments as words.
 pub(super) struct Arguments {
@@ -30,7 +30,7 @@ pub(super) fn parse(keyword: &str, text: &str, offset: usize, escape: char) -> R
         "healthcheck" => health(text, offset),
         "maintainer" | "stopsignal" | "user" | "workdir" => Ok(Arguments::plain(whole(text, offset))),
         // An unknown instruction has one argument that says nothing.
-        _ => Ok(Arguments::plain(vec![Word { text: String::new(), start: offset, end: offset + text.len() }])),
+        _ => Ok(Arguments::plain(vec![Word::new("", offset, offset + text.len())])),
     }
 }
 
@@ -39,15 +39,14 @@ fn whole(text: &str, offset: usize) -> Vec<Word> {
     if text.is_empty() {
         return Vec::new();
     }
-    vec![Word { text: text.to_owned(), start: offset, end: offset + text.len() }]
+    vec![Word::new(text, offset, offset + text.len())]
 }
 
 /// The words of a JSON array, or None where the text is something else.
 fn json_array(text: &str, offset: usize) -> Result<Option<Arguments>, SyntaxErrorKind> {
     match json::string_array(text) {
         Ok(strings) => {
-            let words =
-                strings.into_iter().map(|text_of| Word { text: text_of, start: offset, end: offset + text.len() });
+            let words = strings.into_iter().map(|word| Word::new(word, offset, offset + text.len()));
             Ok(Some(Arguments { words: words.collect(), json: true }))
         }
         Err(ArrayError::NotStrings) => Err(SyntaxErrorKind::NotStrings),
@@ -66,11 +65,8 @@ fn separated(text: &str, offset: usize) -> Vec<Word> {
     while position < text.len() {
         let rest = &text[position..];
         let length = rest.find(is_separator).unwrap_or(rest.len());
-        result.push(Word {
-            text: rest[..length].to_owned(),
-            start: offset + position,
-            end: offset + position + length,
-        });
+        let start = offset + position;
+        push_tight(&mut result, Word::new(&rest[..length], start, start + length));
         let after = &rest[length..];
         position += length + after.len() - after.trim_start_matches(is_separator).len();
     }
@@ -80,20 +76,23 @@ fn separated(text: &str, offset: usize) -> Vec<Word> {
 /// The words of the line; quotes hold words together and stay, as do escape characters.
 fn words(text: &str, offset: usize, escape: char) -> Vec<Word> {
     let mut result = Vec::new();
-    let mut word: Option<Word> = None;
+    // Where it begins, and what there is of it.
+    let mut word: Option<(usize, String)> = None;
     let mut quote = None;
     let mut characters = text.char_indices();
     while let Some((at, c)) = characters.next() {
         if quote.is_none() && c.is_whitespace() {
-            result.extend(word.take().map(|word| Word { end: offset + at, ..word }));
+            if let Some((start, text)) = word.take() {
+                push_tight(&mut result, Word::new(text, start, offset + at));
+            }
             continue;
         }
-        let current = word.get_or_insert_with(|| Word { start: offset + at, ..Word::default() });
+        let (_, current) = word.get_or_insert_with(|| (offset + at, String::new()));
         if c == escape && quote != Some('\'') {
             // One at the very end is dropped.
             if let Some((_, escaped)) = characters.next() {
-                current.text.push(c);
-                current.text.push(escaped);
+                current.push(c);
+                current.push(escaped);
             }
             continue;
         }
@@ -102,9 +101,11 @@ fn words(text: &str, offset: usize, escape: char) -> Vec<Word> {
         } else if quote.is_none() && matches!(c, '\'' | '"') {
             quote = Some(c);
         }
-        current.text.push(c);
+        current.push(c);
     }
-    result.extend(word.filter(|word| !word.text.is_empty()).map(|word| Word { end: offset + text.len(), ..word }));
+    if let Some((start, last)) = word.filter(|(_, word)| !word.is_empty()) {
+        push_tight(&mut result, Word::new(last, start, offset + text.len()));
+    }
     result
 }
 
@@ -119,9 +120,9 @@ fn pairs(keyword: &'static str, text: &str, offset: usize, escape: char) -> Resu
         let value_start = offset + text.len() - value.len();
         let end = offset + text.len();
         return Ok(vec![
-            Word { text: name.to_owned(), start: offset, end: offset + length },
-            Word { text: value.to_owned(), start: value_start, end },
-            Word { text: String::new(), start: end, end },
+            Word::new(name, offset, offset + length),
+            Word::new(value, value_start, end),
+            Word::new("", end, end),
         ]);
     }
     let mut result = Vec::with_capacity(words.len() * 3);
@@ -144,6 +145,6 @@ fn health(text: &str, offset: usize) -> Result<Arguments, SyntaxErrorKind> {
     }
     let command = text[length..].trim_start();
     let mut arguments = json_or_text(command, offset + text.len() - command.len())?;
-    arguments.words.insert(0, Word { text: text[..length].to_owned(), start: offset, end: offset + length });
+    arguments.words.insert(0, Word::new(&text[..length], offset, offset + length));
     Ok(arguments)
 }

@@ -53,9 +53,25 @@ pub struct Word {
     /// What it says.
     pub text: String,
     /// Where it begins in the joined line, in bytes.
-    pub start: usize,
+    pub start: u32,
     /// Where it ends in the joined line, in bytes.
-    pub end: usize,
+    pub end: u32,
+}
+
+impl Word {
+    /// A word between two places of the joined line; beyond four gigabytes places are not told apart.
+    fn new(text: impl Into<String>, start: usize, end: usize) -> Self {
+        let place = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
+        Word { text: text.into(), start: place(start), end: place(end) }
+    }
+}
+
+/// Appends so that little room is left over: what is read of a file is to stay in proportion to it.
+pub(crate) fn push_tight<T>(list: &mut Vec<T>, item: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((list.len() / 4).max(1));
+    }
+    list.push(item);
 }
 
 impl Node {
@@ -67,7 +83,7 @@ impl Node {
 
     /// Where in the file a word is.
     pub fn word_span(&self, word: &Word) -> Span {
-        self.span(word.start, word.end)
+        self.span(word.start as usize, word.end as usize)
     }
 
     /// From the first to after the last character of the joined line.

@@ -1,7 +1,7 @@
 //! Splitting of a joined line into keyword, flags and arguments.
 
 use super::lines::is_separator;
-use super::{Node, SyntaxErrorKind, Word, arguments};
+use super::{Node, SyntaxErrorKind, Word, arguments, push_tight};
 
 /// What is wrong, and where in the joined line it begins and ends.
 pub(super) type SplitError = (SyntaxErrorKind, usize, usize);
@@ -25,7 +25,7 @@ fn nested(line: &str, offset: usize, escape: char, depth: usize) -> Result<Node,
     let args = rest[after..].trim();
     let args_start = rest_start + after + rest[after..].len() - rest[after..].trim_start().len();
 
-    let keyword_word = Word { text: keyword.to_owned(), start: offset + start, end: offset + start + length };
+    let keyword_word = Word::new(keyword, offset + start, offset + start + length);
     let mut node = Node { keyword: keyword_word, flags, ..Node::empty() };
     if keyword.eq_ignore_ascii_case("onbuild") && depth < MAX_DEPTH {
         if !args.is_empty() {
@@ -53,12 +53,12 @@ fn flags(text: &str, offset: usize, escape: char) -> (Vec<Word>, usize) {
             return (flags, position);
         }
         let (flag, length) = flag(&text[position..], escape);
-        let word = Word { text: flag, start: offset + position, end: offset + position + length };
+        let word = Word::new(flag, offset + position, offset + position + length);
         position += length;
         if word.text == "--" {
             return (flags, position);
         }
-        flags.push(word);
+        push_tight(&mut flags, word);
     }
 }
 

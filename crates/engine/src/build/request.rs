@@ -22,6 +22,8 @@ pub enum BuildContext {
     Git(String),
     /// A file or an archive at a URL.
     Http(String),
+    /// An archive: the file `context` in this folder of the host.
+    Archive(PathBuf),
     /// None: the Dockerfile came alone.
     Empty,
 }
@@ -31,6 +33,10 @@ pub enum BuildContext {
 pub enum DockerfileSource {
     /// A file of the host.
     Path(PathBuf),
+    /// A file of the context, by its path in there. The context MUST be remote.
+    InContext(String),
+    /// A file at a URL.
+    Url(String),
     /// Its content, such as that of standard input.
     Content(Vec<u8>),
 }
@@ -96,6 +102,13 @@ pub struct BuildRequest {
     pub lock: LockChoice,
     /// Finish the other platforms when one fails.
     pub keep_going: bool,
+}
+
+impl BuildContext {
+    /// Whether its files have to be brought here before anything in them can be read.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Git(_) | Self::Http(_) | Self::Archive(_))
+    }
 }
 
 impl BuildRequest {

@@ -52,7 +52,7 @@ fn semantics(vector: &Value, file: &Dockerfile, errors: &[Diagnostic]) -> Result
         .stages
         .iter()
         .map(|stage| {
-            let commands: Vec<&str> = stage.instructions.iter().map(|command| command.keyword.as_str()).collect();
+            let commands: Vec<&str> = stage.instructions.iter().map(|command| command.keyword()).collect();
             let mut value = json!({"base": stage.base, "commands": commands});
             if !stage.name.is_empty() {
                 value["name"] = stage.name.clone().into();

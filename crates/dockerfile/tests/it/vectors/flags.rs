@@ -62,7 +62,7 @@ fn check_mount(vector: &Value) -> Result<(), String> {
     }
     same("error", None, recorded)?;
     let Command::Run(run) = command else { return Err("no RUN".into()) };
-    same("mount", mount(&run.mounts[0]), vector["mount"].clone())
+    same("mount", mount(&run.mounts()[0]), vector["mount"].clone())
 }
 
 fn mount(mount: &Mount) -> Value {
