@@ -157,7 +157,7 @@ impl GitReference {
         let mut seen = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (name, value) = (decode(name), decode(value));
+            let (name, value) = (percent_decode(name), percent_decode(value));
             if seen.contains(&name) {
                 return Err(GitReferenceError::SeveralValues(name));
             }
@@ -240,9 +240,9 @@ fn url_parts(scheme: &str, rest: &str) -> Parts {
     Parts {
         scheme: scheme.to_owned(),
         host: host.to_owned(),
-        path: decode(path),
+        path: percent_decode(path),
         query: query.to_owned(),
-        fragment: decode(fragment),
+        fragment: percent_decode(fragment),
         remote: format!("{scheme}://{rest}"),
     }
 }
@@ -269,7 +269,7 @@ fn scp_parts(text: &str) -> Option<Parts> {
 }
 
 /// Percent-decoding; what is not an escape stays.
-pub(crate) fn decode(text: &str) -> String {
+pub fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut position = 0;

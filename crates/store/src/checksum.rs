@@ -86,7 +86,8 @@ impl Captured {
 /// The digest of a selection.
 ///
 /// # Errors
-/// [`CopyError::NotFound`] where the path, or any match of the pattern, is absent.
+/// [`CopyError::NotFound`] where the path is absent. A pattern that matches nothing selects nothing, as in BuildKit; the
+/// copy itself says whether that will do.
 pub fn digest(tree: &MergedTree, selection: &Selection) -> Result<Digest, CopyError> {
     let sources = sources(tree, selection, &Capturer::new(selection, Some(&NoFileDigests), false))?;
     Ok(digest_of(&sources, selection))
@@ -121,9 +122,6 @@ fn sources(
         true => resolve_wildcards(tree, &selection.path, selection.follow_symlinks)?,
         false => vec![selection.path.clone()],
     };
-    if paths.is_empty() {
-        return Err(not_found());
-    }
     let mut sources = Vec::with_capacity(paths.len());
     for path in paths {
         let node = tree.resolve(&path, selection.follow_symlinks)?.node.ok_or_else(not_found)?;

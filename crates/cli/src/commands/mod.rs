@@ -6,6 +6,7 @@ pub mod builder;
 mod changes;
 pub mod completion;
 mod copy;
+mod debug;
 mod doctor;
 mod du;
 mod fsck;
@@ -115,6 +116,9 @@ pub enum Command {
     /// The store as a whole, in Docker's spelling
     #[command(subcommand, hide = true)]
     System(SystemCommand),
+    /// Look inside: the build graph of a Dockerfile
+    #[command(subcommand, hide = true)]
+    Debug(debug::DebugCommand),
     /// Print the completion script of a shell
     Completion(completion::CompletionArguments),
     /// Print the version
@@ -168,6 +172,7 @@ impl Command {
             Self::Fsck(arguments) => arguments.run(context),
             Self::Prune(arguments) | Self::System(SystemCommand::Prune(arguments)) => arguments.run(context),
             Self::Du(arguments) | Self::System(SystemCommand::Df(arguments)) => arguments.run(context),
+            Self::Debug(command) => command.run(context),
             Self::Completion(arguments) => arguments.run(),
             Self::Version(arguments) => arguments.run(),
         }

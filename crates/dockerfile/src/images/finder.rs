@@ -107,7 +107,7 @@ impl Finder<'_> {
             return;
         }
         let Some(default) = default else { return };
-        let value = self.expand(source, default, word.start + name.len() + 1);
+        let value = self.expand(source, default, word.start() + name.len() + 1);
         if let Ok(expanded) = self.lex.process_word(default, &self.variables) {
             self.variables.set(name, &expanded.value);
         }
@@ -128,7 +128,7 @@ impl Finder<'_> {
         let stages = &self.file.stages[..self.stages_begun.min(self.file.stages.len())];
         self.stages_begun += 1;
         let Some(word) = node.args.first() else { return };
-        let expression = self.expand(source, &word.text, word.start);
+        let expression = self.expand(source, &word.text, word.start());
         let is_stage = |name: &str| !name.is_empty() && stages.iter().any(|stage| stage.name == name);
         let mut reference = None;
         match &expression {
@@ -159,7 +159,7 @@ impl Finder<'_> {
         }
         self.found.push(Found {
             source,
-            bytes: word.start..word.end,
+            bytes: word.start()..word.end(),
             instruction: "FROM".to_owned(),
             written: word.text.clone(),
             platform: self.stage_platform(node),
@@ -208,8 +208,8 @@ impl Finder<'_> {
             _ => return,
         };
         for word in node.flags.iter().filter(|word| word.text.starts_with(flag)) {
-            let Some(raw) = outer.original.get(word.start..word.end) else { continue };
-            let whole = words::flag(raw, word.start, self.lex.escape, source);
+            let Some(raw) = outer.original.get(word.start()..word.end()) else { continue };
+            let whole = words::flag(raw, word.start(), self.lex.escape, source);
             let value = whole.slice(flag.len()..whole.characters.len());
             let value = if keyword == "RUN" { words::mount_from(&value) } else { Some(value) };
             let Some(expression) = value.filter(|value| !value.characters.is_empty()) else { continue };
@@ -221,11 +221,11 @@ impl Finder<'_> {
                 continue;
             }
             let first = expression.characters.first().and_then(|character| character.place.clone());
-            let start = first.map_or(word.start, |place| place.bytes.start);
+            let start = first.map_or(word.start(), |place| place.bytes.start);
             let may_be_stage = !trigger.is_empty() && !text.contains([':', '/', '@']);
             self.found.push(Found {
                 source,
-                bytes: start..word.end,
+                bytes: start..word.end(),
                 instruction: format!("{trigger}{name}"),
                 written: text,
                 platform: UsedPlatform::Target,

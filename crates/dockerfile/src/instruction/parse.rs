@@ -344,7 +344,7 @@ fn onbuild(node: &Node) -> Result<Command, InstructionError> {
         _ => {}
     }
     // The text keeps the flags and the space of the trigger; only its own keyword goes.
-    let keyword_end = node.keyword.end as usize;
+    let keyword_end = node.keyword.end();
     let mut expression = node.original[keyword_end..].trim_start_matches(['\t', '\n', '\u{c}', '\r', ' ']).to_owned();
     for heredoc in &node.heredocs {
         expression.push('\n');

@@ -343,7 +343,7 @@ pub(crate) fn url_filename(url: &str) -> String {
     let path = path.find('/').map_or("", |slash| &path[slash..]);
     match paths::base(path) {
         "." | "/" => "__unnamed__".to_owned(),
-        name => crate::git::decode(name),
+        name => crate::git::percent_decode(name),
     }
 }
 

@@ -53,9 +53,9 @@ pub struct Word {
     /// What it says.
     pub text: String,
     /// Where it begins in the joined line, in bytes.
-    pub start: u32,
+    start: u32,
     /// Where it ends in the joined line, in bytes.
-    pub end: u32,
+    end: u32,
 }
 
 impl Word {
@@ -63,6 +63,16 @@ impl Word {
     fn new(text: impl Into<String>, start: usize, end: usize) -> Self {
         let place = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
         Word { text: text.into(), start: place(start), end: place(end) }
+    }
+
+    /// Where it begins in the joined line, in bytes.
+    pub fn start(&self) -> usize {
+        self.start as usize
+    }
+
+    /// Where it ends in the joined line, in bytes.
+    pub fn end(&self) -> usize {
+        self.end as usize
     }
 }
 
@@ -83,7 +93,7 @@ impl Node {
 
     /// Where in the file a word is.
     pub fn word_span(&self, word: &Word) -> Span {
-        self.span(word.start as usize, word.end as usize)
+        self.span(word.start(), word.end())
     }
 
     /// From the first to after the last character of the joined line.

@@ -3,6 +3,7 @@
 
 mod corpus;
 mod errors;
+mod fuzzed;
 mod lowering;
 mod recorded;
 mod vectors;

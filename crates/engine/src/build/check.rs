@@ -15,7 +15,8 @@ use super::definition::{Definition, Text};
 use super::{BuildContext, BuildError, BuildRequest, UsedLock};
 use crate::Engine;
 use crate::catalog::Catalog;
-use crate::progress::Sink;
+use crate::op::KnownSources;
+use crate::progress::{Cancellation, Sink};
 use crate::resolve::BuildResolver;
 
 /// What the checks of a Dockerfile found.
@@ -64,7 +65,7 @@ impl Engine {
     /// # Errors
     /// The Dockerfile cannot be read or is wrong.
     pub fn targets(&self, request: &BuildRequest, sink: &Sink<'_>) -> Result<Targets, BuildError> {
-        let text = Text::load(request, sink)?;
+        let text = self.text(request, &KnownSources::default(), &Cancellation::new(), sink)?;
         call::targets(&text.content).map_err(|error| text.error(*error))
     }
 
@@ -100,7 +101,7 @@ impl Engine {
         sink: &Sink<'_>,
         answer: impl FnOnce(&Text, &LintRequest, &dyn BaseImages) -> Result<T, BuildError>,
     ) -> Result<T, BuildError> {
-        let text = Text::load(request, sink)?;
+        let text = self.text(request, &KnownSources::default(), &Cancellation::new(), sink)?;
         let folder = match &request.context {
             BuildContext::Local(folder) => Some(folder.clone()),
             _ => None,

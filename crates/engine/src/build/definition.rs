@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use onetag_dockerfile::diagnostic::{excerpt, render};
+use onetag_dockerfile::diagnostic::{excerpt, list, render};
 use onetag_dockerfile::span::LineRange;
-use onetag_dockerfile::{DockerfileError, parse};
+use onetag_dockerfile::{DockerfileError, MainContext, parse};
 use onetag_oci::Digest;
 
-use super::{BuildContext, BuildError, BuildRequest, Dockerfile, DockerfileSource};
+use super::{BuildContext, BuildError, BuildRequest, CONTEXT, Dockerfile, DockerfileSource};
 use crate::progress::{Activity, Sink};
 
 /// A Dockerfile that was read.
@@ -20,6 +20,8 @@ pub(super) struct Definition {
     pub(super) folder: Option<PathBuf>,
     /// What it says.
     pub(super) file: Dockerfile,
+    /// What the main context is in the graph.
+    pub(super) context: MainContext,
 }
 
 /// A Dockerfile's text.
@@ -30,20 +32,26 @@ pub(super) struct Text {
     pub(super) path: Option<PathBuf>,
     /// What is in it.
     pub(super) content: Vec<u8>,
+    /// What the main context is in the graph.
+    pub(super) context: MainContext,
 }
+
+/// The name of a Dockerfile that has no other.
+pub(super) const DEFAULT_NAME: &str = "Dockerfile";
 
 fn activity_name(file: &str) -> String {
     format!("[internal] load build definition from {file}")
 }
 
 impl Text {
+    /// Reads what is on this host, or came with the request.
     pub(super) fn load(request: &BuildRequest, sink: &Sink<'_>) -> Result<Self, BuildError> {
         let (name, path) = match &request.dockerfile {
             DockerfileSource::Path(path) => {
                 let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
                 (name, Some(path.clone()))
             }
-            DockerfileSource::Content(_) => ("Dockerfile".to_owned(), None),
+            _ => (DEFAULT_NAME.to_owned(), None),
         };
         let activity = Activity::start(&activity_name(&name), sink);
         let content = match (&request.dockerfile, &path) {
@@ -55,13 +63,14 @@ impl Text {
             (_, None) => Ok(Vec::new()),
         };
         activity.transferred("transferring dockerfile:", content.as_ref().map_or(2, |content| content.len() as u64));
-        Ok(Self { content: activity.finish(content)?, name, path })
+        let context = MainContext::Local { name: CONTEXT.to_owned() };
+        Ok(Self { content: activity.finish(content)?, name, path, context })
     }
 }
 
 impl Definition {
-    pub(super) fn load(request: &BuildRequest, sink: &Sink<'_>) -> Result<Self, BuildError> {
-        let Text { name, path, content } = Text::load(request, sink)?;
+    pub(super) fn read(request: &BuildRequest, text: Text) -> Result<Self, BuildError> {
+        let Text { name, path, content, context } = text;
         let (file, diagnostics) = parse(&content);
         if !diagnostics.is_empty() {
             let excerpt = render(&name, &file.source, &diagnostics);
@@ -71,7 +80,7 @@ impl Definition {
             BuildContext::Local(folder) => Some(folder.clone()),
             _ => None,
         };
-        Ok(Self { name, path, folder, file })
+        Ok(Self { name, path, folder, file, context })
     }
 
     /// What loading it is shown as.
@@ -86,7 +95,11 @@ impl Definition {
     }
 
     pub(super) fn lowering_error(&self, error: DockerfileError) -> BuildError {
-        let excerpt = error.lines.last().and_then(|lines| self.excerpt(std::slice::from_ref(lines)));
+        let mut excerpt = error.lines.last().and_then(|lines| self.excerpt(std::slice::from_ref(lines)));
+        if !self.file.late_errors.is_empty() {
+            let others = list(&self.name, &self.file.source, &self.file.late_errors);
+            excerpt.get_or_insert_default().push_str(&others);
+        }
         BuildError::Dockerfile { source: Box::new(error), excerpt }
     }
 }

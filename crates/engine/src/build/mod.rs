@@ -5,6 +5,7 @@ mod definition;
 mod error;
 mod lock;
 mod outcome;
+mod remote;
 mod request;
 mod solve;
 
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use onetag_dockerfile::resolver::ResolveMode;
-use onetag_dockerfile::{Dockerfile, LowerOptions, Lowered, MainContext, lower};
+use onetag_dockerfile::{Dockerfile, LowerOptions, Lowered, lower};
 use onetag_llb::OpKind;
 use onetag_oci::{Descriptor, Platform, Reference};
 use onetag_solver::{Cancellation, SolveRecord};
@@ -23,6 +24,7 @@ pub use check::CheckOutcome;
 pub use error::BuildError;
 pub use lock::LockChoice;
 pub use outcome::{BuildOutcome, PlatformOutcome};
+pub use remote::is_archive;
 pub use request::{BuildContext, BuildRequest, DockerfileSource};
 
 use crate::Engine;
@@ -35,12 +37,14 @@ use crate::export::{
 };
 use crate::flags::Annotation;
 use crate::layers::Layers;
+use crate::op::{KnownSources, Session};
 use crate::progress::{Activity, Event, Sink};
 use crate::provenance::{self, AttestationPlace, Facts, VertexLayers};
 use crate::resolve::BuildResolver;
 use crate::snapshot::{Layer, Snapshot};
-use definition::Definition;
+use definition::{Definition, Text};
 pub(crate) use lock::UsedLock;
+use remote::Fetcher;
 use solve::Solved;
 
 /// The name of the main context's source.
@@ -63,18 +67,13 @@ impl Engine {
         {
             return Err(ContextError::NotFound { path: path.clone() }.into());
         }
-        let definition = Definition::load(request, sink)?;
-        let lock = UsedLock::load(request, definition.path.as_deref())?;
-        if let Some(lock) = lock.as_ref().filter(|_| request.pull) {
-            let path = lock.path.display();
-            let message = format!("--pull does not move what {path} holds; onetag pin --update --lock {path} does");
-            sink(Event::Warning { vertex: definition.vertex(), message });
-        }
-        let catalog = Arc::new(Catalog::new(self.clone()).with_lock(lock));
+        let sources = KnownSources::default();
+        let definition = Definition::read(request, self.text(request, &sources, cancellation, sink)?)?;
+        let catalog = self.locked_catalog(request, &definition, sink)?;
         let lowered = self.lower_all(request, &definition, &catalog, sink)?;
         let imported = Imported::read(self, &request.cache_from, sink);
-        let build =
-            Build { engine: self, request, definition: &definition, lowered: &lowered, catalog: &catalog, started };
+        let (definition, lowered, catalog) = (&definition, &lowered, &catalog);
+        let build = Build { engine: self, request, definition, lowered, catalog, sources: &sources, started };
         let layers = Arc::new(Layers::new(self.clone()));
         match build.run(&layers, &imported, cancellation, sink) {
             // What the cache promised is not there: the build does without it, once.
@@ -97,6 +96,57 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// The build graphs of the platforms of a request, in their order. Metadata of base images is asked for, and a
+    /// remote context is fetched; nothing is built.
+    ///
+    /// # Errors
+    /// The Dockerfile cannot be read or is wrong, or a base image is not there.
+    pub fn graphs(
+        &self,
+        request: &BuildRequest,
+        cancellation: &Cancellation,
+        sink: &Sink<'_>,
+    ) -> Result<Vec<onetag_llb::Graph>, BuildError> {
+        let text = self.text(request, &KnownSources::default(), cancellation, sink)?;
+        let definition = Definition::read(request, text)?;
+        let catalog = self.locked_catalog(request, &definition, sink)?;
+        let lowered = self.lower_all(request, &definition, &catalog, sink)?;
+        Ok(lowered.into_iter().map(|lowered| lowered.graph).collect())
+    }
+
+    /// Images as the lock file beside the Dockerfile pins them, where there is one.
+    fn locked_catalog(
+        &self,
+        request: &BuildRequest,
+        definition: &Definition,
+        sink: &Sink<'_>,
+    ) -> Result<Arc<Catalog>, BuildError> {
+        let lock = UsedLock::load(request, definition.path.as_deref())?;
+        if let Some(lock) = lock.as_ref().filter(|_| request.pull) {
+            let path = lock.path.display();
+            let message = format!("--pull does not move what {path} holds; onetag pin --update --lock {path} does");
+            sink(Event::Warning { vertex: definition.vertex(), message });
+        }
+        Ok(Arc::new(Catalog::new(self.clone()).with_lock(lock)))
+    }
+
+    /// Reads the Dockerfile. What is fetched for it is known to the build that follows.
+    fn text(
+        &self,
+        request: &BuildRequest,
+        sources: &KnownSources,
+        cancellation: &Cancellation,
+        sink: &Sink<'_>,
+    ) -> Result<Text, BuildError> {
+        if !Fetcher::is_needed(request) {
+            return Text::load(request, sink);
+        }
+        let catalog = Arc::new(Catalog::new(self.clone()));
+        let layers = Arc::new(Layers::new(self.clone()));
+        let session: Arc<Session> = Arc::new(self.session(request, &catalog, &layers, sources)?);
+        Fetcher { engine: self, request, session: &session, cancellation, sink }.text()
     }
 
     /// Lowers the Dockerfile for every platform, at the same time.
@@ -174,6 +224,7 @@ struct Build<'a> {
     definition: &'a Definition,
     lowered: &'a [Lowered],
     catalog: &'a Arc<Catalog>,
+    sources: &'a KnownSources,
     started: SystemTime,
 }
 
@@ -187,7 +238,8 @@ impl Build<'_> {
         sink: &Sink<'_>,
     ) -> Result<BuildOutcome, BuildError> {
         let Self { engine, request, definition, lowered, catalog, .. } = self;
-        let solved = engine.solve(request, definition, lowered, catalog, layers, cancellation, sink, imported)?;
+        let session = Arc::new(engine.session(request, catalog, layers, self.sources)?);
+        let solved = engine.solve(request, definition, lowered, &session, cancellation, sink, imported)?;
         if cancellation.is_cancelled() {
             return Err(BuildError::Cancelled);
         }
@@ -424,11 +476,8 @@ fn lower_options(
             true => onetag_dockerfile::resolver::ResolveMode::ForcePull,
             false => onetag_dockerfile::resolver::ResolveMode::Default,
         },
-        context: match &request.context {
-            BuildContext::Local(_) | BuildContext::Empty => MainContext::Local { name: CONTEXT.to_owned() },
-            BuildContext::Git(url) => MainContext::Git { url: url.clone(), keep_git_dir: false },
-            BuildContext::Http(url) => MainContext::Http { url: url.clone(), archive: true },
-        },
+        local_unique: request.local_unique.clone(),
+        context: definition.context.clone(),
         ..LowerOptions::default()
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use onetag_dockerfile::NoCache;
 use onetag_llb::{HostIp, NetworkMode, Ulimit};
 use onetag_oci::{Platform, Reference};
+use onetag_store::Scratch;
 
 use super::LockChoice;
 use crate::cache::{CacheExport, CacheImport};
@@ -100,6 +102,10 @@ pub struct BuildRequest {
     pub allow_platform_mismatch: bool,
     /// The lock file that says what tags stand for.
     pub lock: LockChoice,
+    /// What the context's files are in, where they came with the request; removed with it.
+    pub scratch: Option<Arc<Scratch>>,
+    /// What names the local sources of this build in its graph (`local.unique`).
+    pub local_unique: String,
     /// Finish the other platforms when one fails.
     pub keep_going: bool,
 }
@@ -144,6 +150,8 @@ impl BuildRequest {
             annotations: Vec::new(),
             allow_platform_mismatch: false,
             lock: LockChoice::Beside,
+            scratch: None,
+            local_unique: "onetag".to_owned(),
             keep_going: false,
         }
     }

@@ -18,7 +18,7 @@ use crate::Engine;
 use crate::cache::{BuildCache, Imported};
 use crate::catalog::Catalog;
 use crate::layers::Layers;
-use crate::op::{BuildWorker, KnownFiles, Session, StepError, StepNetwork};
+use crate::op::{BuildWorker, KnownFiles, KnownSources, Session, StepError, StepNetwork};
 use crate::provenance::Pins;
 use crate::resolve::context_name;
 use crate::snapshot::{Artifact, Snapshot};
@@ -37,33 +37,20 @@ pub(super) struct Solved {
 
 impl Engine {
     /// Brings the results of all platforms into being, in their order.
-    #[allow(clippy::too_many_arguments, reason = "all of them are what one build consists of")]
     pub(super) fn solve(
         &self,
         request: &BuildRequest,
         definition: &Definition,
         lowered: &[Lowered],
-        catalog: &Arc<Catalog>,
-        layers: &Arc<Layers>,
+        session: &Arc<Session>,
         cancellation: &Cancellation,
         sink: &Sink<'_>,
         imported: &Imported,
     ) -> Result<Solved, BuildError> {
         let merged = llb::Graph::merge(lowered.iter().map(|lowered| &lowered.graph));
-        let graph = Graph::try_from(&merged).map_err(|error| BuildError::Solver(error.into()))?;
         let roots: Vec<Edge> = lowered.iter().filter_map(|lowered| lowered.result.clone()).collect();
-        let worker = BuildWorker { session: Arc::new(self.session(request, catalog, layers)?) };
-        let cache = BuildCache::new(self.store()?, imported, catalog);
-        let mut options = SolverOptions::for_processors(std::thread::available_parallelism().map_or(2, usize::from));
-        options.keep_going = request.keep_going;
-        options.salt = salt();
-        let solver = Solver::new(&worker, &cache, options);
-        let send = |event: Event| sink(event);
-        let outcome =
-            solver.solve(&graph, &roots, cancellation, &send).map_err(|error| BuildError::Solver(error.into()))?;
-        worker.session.files.keep();
-        let records = outcome.records.clone();
-        let results = outcome.into_results().map_err(|error| failure(error, &merged, definition))?;
+        let run = GraphRun { engine: self, session, imported, keep_going: request.keep_going, cancellation, sink };
+        let RunOutcome { results, records, used } = run.run(&merged, &roots, Some(definition))?;
         let mut results = results.into_iter();
         let mut snapshots = Vec::with_capacity(lowered.len());
         for lowered in lowered {
@@ -73,7 +60,7 @@ impl Engine {
             };
             snapshots.push(match artifact {
                 Some(Artifact::Snapshot(snapshot)) => snapshot,
-                Some(Artifact::Local(local)) => worker.session.materialize(&local).map_err(|error| {
+                Some(Artifact::Local(local)) => session.materialize(&local).map_err(|error| {
                     let source: Arc<dyn std::error::Error + Send + Sync> = Arc::new(error);
                     let vertex = lowered.result.as_ref().map(|edge| edge.vertex.clone());
                     let vertex = vertex.unwrap_or_else(|| Digest::sha256(b""));
@@ -82,14 +69,15 @@ impl Engine {
                 None => Arc::default(),
             });
         }
-        Ok(Solved { snapshots, records, imported: cache.used(), pins: Arc::clone(&worker.session.pins) })
+        Ok(Solved { snapshots, records, imported: used, pins: Arc::clone(&session.sources.pins) })
     }
 
-    fn session(
+    pub(super) fn session(
         &self,
         request: &BuildRequest,
         catalog: &Arc<Catalog>,
         layers: &Arc<Layers>,
+        sources: &KnownSources,
     ) -> Result<Session, BuildError> {
         Ok(Session {
             engine: self.clone(),
@@ -107,7 +95,7 @@ impl Engine {
             captures: Mutex::default(),
             entitlements: request.entitlements,
             with_remote: !layers.is_cache_broken(),
-            pins: Arc::default(),
+            sources: sources.clone(),
         })
     }
 }
@@ -117,7 +105,7 @@ fn contexts(request: &BuildRequest) -> BTreeMap<String, PathBuf> {
     let named = request.build_contexts.iter().filter(|(_, value)| !value.contains("://"));
     let mut contexts: BTreeMap<String, PathBuf> =
         named.map(|(name, value)| (context_name(name), PathBuf::from(value))).collect();
-    if let BuildContext::Local(folder) = &request.context {
+    if let BuildContext::Local(folder) | BuildContext::Archive(folder) = &request.context {
         contexts.insert(CONTEXT.to_owned(), folder.clone());
     }
     contexts
@@ -129,7 +117,52 @@ fn salt() -> String {
     format!("{} {}", now.as_nanos(), std::process::id())
 }
 
-fn failure(error: SolveError, graph: &llb::Graph, definition: &Definition) -> BuildError {
+/// How a graph is run.
+pub(super) struct GraphRun<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) session: &'a Arc<Session>,
+    pub(super) imported: &'a Imported,
+    pub(super) keep_going: bool,
+    pub(super) cancellation: &'a Cancellation,
+    pub(super) sink: &'a Sink<'a>,
+}
+
+/// What running a graph gives.
+pub(super) struct RunOutcome {
+    /// The results of the roots, in their order.
+    pub(super) results: Vec<Artifact>,
+    /// What the solver knows of the vertices.
+    records: Vec<SolveRecord>,
+    /// The keys of the records that were taken from caches elsewhere.
+    used: BTreeSet<Digest>,
+}
+
+impl GraphRun<'_> {
+    /// Brings the results of `roots` into being. The Dockerfile, where there is one already, is what errors show lines of.
+    pub(super) fn run(
+        &self,
+        merged: &llb::Graph,
+        roots: &[Edge],
+        definition: Option<&Definition>,
+    ) -> Result<RunOutcome, BuildError> {
+        let graph = Graph::try_from(merged).map_err(|error| BuildError::Solver(error.into()))?;
+        let worker = BuildWorker { session: Arc::clone(self.session) };
+        let cache = BuildCache::new(self.engine.store()?, self.imported, &self.session.catalog);
+        let mut options = SolverOptions::for_processors(std::thread::available_parallelism().map_or(2, usize::from));
+        options.keep_going = self.keep_going;
+        options.salt = salt();
+        let solver = Solver::new(&worker, &cache, options);
+        let send = |event: Event| (self.sink)(event);
+        let outcome = solver.solve(&graph, roots, self.cancellation, &send);
+        let outcome = outcome.map_err(|error| BuildError::Solver(error.into()))?;
+        self.session.files.keep();
+        let records = outcome.records.clone();
+        let results = outcome.into_results().map_err(|error| failure(error, merged, definition))?;
+        Ok(RunOutcome { results, records, used: cache.used() })
+    }
+}
+
+fn failure(error: SolveError, graph: &llb::Graph, definition: Option<&Definition>) -> BuildError {
     match error {
         SolveError::Cancelled => BuildError::Cancelled,
         SolveError::Vertex { vertex, name, source } => {
@@ -139,7 +172,7 @@ fn failure(error: SolveError, graph: &llb::Graph, definition: &Definition) -> Bu
                 .map(|range| LineRange { start: range.start.line, end: range.end.line })
                 .collect();
             let hint = source.downcast_ref::<StepError>().and_then(StepError::hint);
-            let excerpt = definition.excerpt(&ranges);
+            let excerpt = definition.and_then(|definition| definition.excerpt(&ranges));
             BuildError::Step { vertex, name, source, excerpt, hint }
         }
         error => BuildError::Solver(error),

@@ -152,7 +152,7 @@ impl Op<Artifact> for HttpSource {
         let digest = place.file_name().and_then(|name| name.to_str());
         let digest = digest.and_then(|hex| format!("{}:{hex}", self.digest_algorithm().name()).parse().ok());
         if let Some(digest) = digest {
-            self.session.pins.note(context.vertex(), Pin::File(digest));
+            self.session.sources.pins.note(context.vertex(), Pin::File(digest));
         }
         let local = LocalContext::open(&place, &[], &[]).map_err(StepError::from)?;
         Ok(vec![Artifact::Local(Arc::new(local))])

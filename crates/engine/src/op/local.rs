@@ -60,7 +60,7 @@ impl Op<Artifact> for LocalSource {
 
 impl Session {
     /// The files of an artifact.
-    pub(super) fn tree(&self, artifact: &Artifact, context: &ExecContext<'_>) -> Result<MergedTree, StepError> {
+    pub(crate) fn tree(&self, artifact: &Artifact, context: &ExecContext<'_>) -> Result<MergedTree, StepError> {
         match artifact {
             Artifact::Local(local) => Ok(local.tree().clone()),
             Artifact::Snapshot(snapshot) => Ok(self.layers.tree(snapshot, &super::Parts::new(context).sink())?),

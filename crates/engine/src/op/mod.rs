@@ -13,6 +13,7 @@ mod layered;
 mod local;
 mod mounts;
 mod network;
+mod once;
 mod owners;
 
 use std::collections::{BTreeMap, HashMap};
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use onetag_llb::{self as llb, OpKind, SourceOp, Vertex};
-use onetag_oci::{Descriptor, Platform};
+use onetag_oci::{Descriptor, Digest, Platform};
 use onetag_sandbox::Sandbox;
 use onetag_solver::{ExecContext, Op, OpError, Status, Worker};
 use onetag_store::{Stack, Store};
@@ -64,6 +65,15 @@ pub(crate) struct Session {
     pub(crate) entitlements: Entitlements,
     /// Whether layers that only a cache elsewhere has count as there.
     pub(crate) with_remote: bool,
+    /// What remote sources gave so far.
+    pub(crate) sources: KnownSources,
+}
+
+/// What remote sources gave so far: within a build each is asked once, so that all of it sees the same state.
+#[derive(Clone, Default)]
+pub(crate) struct KnownSources {
+    /// Results by the digests of the operations.
+    results: Arc<Mutex<HashMap<Digest, Vec<Artifact>>>>,
     /// What sources turned out to be.
     pub(crate) pins: Arc<Pins>,
 }
@@ -98,8 +108,13 @@ fn source_op(session: Arc<Session>, source: &SourceOp, op: &llb::Op) -> Result<B
     Ok(match scheme {
         "docker-image" | "oci-layout" => Box::new(image::ImageSource::new(session, rest, op)?),
         "local" => Box::new(local::LocalSource::new(session, rest, source)?),
-        "http" | "https" => Box::new(http::HttpSource::new(session, source)?),
-        "git" => Box::new(git::GitSource::new(session, source).map_err(StepError::from)?),
+        "http" | "https" => {
+            Box::new(once::OnceSource::new(&session, op, http::HttpSource::new(session.clone(), source)?))
+        }
+        "git" => {
+            let source = git::GitSource::new(session.clone(), source).map_err(StepError::from)?;
+            Box::new(once::OnceSource::new(&session, op, source))
+        }
         _ => return Err(StepError::UnknownSource { identifier: source.identifier.clone() }.into()),
     })
 }

@@ -5,6 +5,7 @@ mod flags;
 mod record;
 mod report;
 mod request;
+mod sources;
 mod vcs;
 
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ use crate::progress::{Display, Mode};
 /// Build an image for one or many platforms
 #[derive(Args, Debug)]
 pub struct BuildArguments {
-    /// The context: a folder, a git repository, a URL, or - for a Dockerfile on standard input
+    /// The context: a folder, a git repository, a URL, or - for an archive or a Dockerfile on standard input
     #[arg(value_name = "PATH | URL | -")]
     context: String,
     /// Add a custom host-to-IP mapping (format: host:ip)
@@ -148,18 +149,67 @@ pub struct BuildArguments {
 }
 
 impl BuildArguments {
+    /// The graph for one platform, with nothing built.
+    pub(in crate::commands) fn graph(
+        &self,
+        context: &Context,
+        unique: Option<&str>,
+    ) -> CommandResult<onetag_llb::Graph> {
+        self.foreign.settle()?;
+        self.refuse_results()?;
+        if self.is_context_remote() {
+            context.enter_namespace()?;
+        }
+        let mut request = self.request(context)?;
+        if let Some(unique) = unique {
+            unique.clone_into(&mut request.local_unique);
+        }
+        if request.platforms.len() > 1 {
+            return Err(CommandError::new("a definition is for one platform").with_hint("--platform linux/arm64"));
+        }
+        let mode = if self.quiet { Mode::Quiet } else { Mode::choose(self.progress.as_deref())? };
+        let cancel = interrupt::listen();
+        let display = Display::start(mode, format!("building with \"default\" instance using {LOCAL_DRIVER} driver"));
+        let report = report::Report::new(&display);
+        let graphs = context.engine()?.graphs(&request, &cancel, &|event| report.event(event));
+        drop(report);
+        display.finish();
+        Ok(graphs.map_err(explain)?.into_iter().next().unwrap_or_default())
+    }
+
+    /// What a command that builds nothing has no use for.
+    fn refuse_results(&self) -> CommandResult {
+        let given = [
+            ("--push", self.push),
+            ("--load", self.load),
+            ("--output", !self.output.is_empty()),
+            ("--metadata-file", self.metadata_file.is_some()),
+            ("--iidfile", self.iidfile.is_some()),
+            ("--check", self.check),
+            ("--call", self.call != "build"),
+        ];
+        match given.iter().find(|(_, is_given)| *is_given) {
+            None => Ok(()),
+            Some((flag, _)) => Err(CommandError::new(format!("{flag} has no meaning here: nothing is built"))
+                .with_hint(format!("leave {flag} out, or type onetag build"))),
+        }
+    }
+
     /// Runs the command.
     pub fn run(&self, context: &Context) -> CommandResult {
         self.foreign.settle()?;
         let mode = if self.quiet { Mode::Quiet } else { Mode::choose(self.progress.as_deref())? };
         let builders = Builders::new(&context.engine()?.options().root);
         let builder = builders.get(context.builder_name().as_deref())?;
+        let call = self.asked()?;
+        if call.is_none() || self.is_context_remote() {
+            context.enter_namespace()?;
+        }
         let request = self.request(context)?;
-        if let Some(call) = self.asked()? {
+        if let Some(call) = call {
             return call::answer(&call, context.engine()?, &request, mode);
         }
         self.check_record(&request)?;
-        context.enter_namespace()?;
         let cancel = interrupt::listen();
         let description = format!("building with \"{}\" instance using {LOCAL_DRIVER} driver", builder.name);
         let display = Display::start(mode, description);

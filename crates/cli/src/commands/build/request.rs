@@ -1,14 +1,14 @@
 //! From the flags of `build` to what the engine is asked to do.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use onetag_dockerfile::NoCache;
 use onetag_dockerfile::values::parse_bool;
 use onetag_engine::Entitlements;
-use onetag_engine::build::{BuildContext, BuildRequest, DockerfileSource, LockChoice};
+use onetag_engine::build::{BuildContext, BuildRequest, LockChoice};
 use onetag_engine::cache::{CacheExport, CacheImport};
 use onetag_engine::export::{ExportOptions, SharedWriter, Target};
 use onetag_engine::flags;
@@ -22,16 +22,14 @@ use crate::context::{Context, variable};
 use crate::error::{CommandError, CommandResult};
 use crate::output;
 
-/// A Dockerfile on standard input may be this large, in bytes.
-const DOCKERFILE_LIMIT: u64 = 16 << 20;
-
 impl BuildArguments {
     /// The request.
-    pub(super) fn request(&self, context: &Context) -> CommandResult<BuildRequest> {
-        let (build_context, dockerfile) = self.sources()?;
+    pub(in crate::commands) fn request(&self, context: &Context) -> CommandResult<BuildRequest> {
+        let sources = self.sources(context)?;
         let mut request = BuildRequest::new(PathBuf::from("."));
-        request.context = build_context;
-        request.dockerfile = dockerfile;
+        request.context = sources.context;
+        request.dockerfile = sources.dockerfile;
+        request.scratch = sources.scratch;
         request.platforms = self.platforms(context)?;
         request.tags = self.tags()?;
         request.target = self.target.clone().filter(|target| !target.is_empty());
@@ -115,58 +113,6 @@ impl BuildArguments {
             request.vcs = vcs::describe(folder);
         }
         Ok(())
-    }
-
-    fn sources(&self) -> CommandResult<(BuildContext, DockerfileSource)> {
-        let is_remote = |text: &str| {
-            ["http://", "https://", "git://", "ssh://", "git@", "github.com/"]
-                .iter()
-                .any(|start| text.starts_with(start))
-        };
-        if self.context == "-" {
-            if self.file.as_deref() == Some("-") {
-                return Err(CommandError::new(
-                    "invalid argument: can't use stdin for both build context and dockerfile",
-                ));
-            }
-            let content = standard_input()?;
-            if looks_like_archive(&content) {
-                return Err(CommandError::new("a context as an archive on standard input is not supported")
-                    .with_hint("unpack it and give the folder: mkdir c && tar -x -C c && onetag build c"));
-            }
-            return Ok((BuildContext::Empty, DockerfileSource::Content(content)));
-        }
-        let file = match self.file.as_deref() {
-            Some("-") => Some(DockerfileSource::Content(standard_input()?)),
-            Some(path) => Some(DockerfileSource::Path(PathBuf::from(path))),
-            None => None,
-        };
-        if is_remote(&self.context) {
-            let is_git = self.context.split('#').next().is_some_and(|url| url.ends_with(".git"))
-                || !self.context.starts_with("http");
-            let build_context = match is_git {
-                true => BuildContext::Git(self.context.clone()),
-                false => BuildContext::Http(self.context.clone()),
-            };
-            return Ok((build_context, file.unwrap_or_else(|| DockerfileSource::Path(PathBuf::from("Dockerfile")))));
-        }
-        let folder = PathBuf::from(&self.context);
-        let is_folder = std::fs::metadata(&folder).map(|file| file.is_dir());
-        match is_folder {
-            Ok(true) => {}
-            Ok(false) => {
-                return Err(CommandError::new(format!(
-                    "unable to prepare context: {:?} is not a folder",
-                    self.context
-                )));
-            }
-            Err(error) => {
-                return Err(CommandError::from(error)
-                    .context(format!("unable to prepare context: path {:?} not found", self.context)));
-            }
-        }
-        let file = file.unwrap_or_else(|| DockerfileSource::Path(default_dockerfile(&folder)));
-        Ok((BuildContext::Local(folder), file))
     }
 
     /// Caches to read and to write; what is accepted without effect is said.
@@ -289,27 +235,6 @@ impl BuildArguments {
         }
         Ok(outputs)
     }
-}
-
-/// `Dockerfile`, or `dockerfile` where only that is there.
-fn default_dockerfile(folder: &Path) -> PathBuf {
-    let (upper, lower) = (folder.join("Dockerfile"), folder.join("dockerfile"));
-    if !upper.exists() && lower.exists() { lower } else { upper }
-}
-
-fn standard_input() -> CommandResult<Vec<u8>> {
-    let stdin = std::io::stdin();
-    if stdin.is_terminal() {
-        return Err(CommandError::new("a Dockerfile is expected on standard input, which is a terminal"));
-    }
-    let mut content = Vec::new();
-    stdin.take(DOCKERFILE_LIMIT).read_to_end(&mut content)?;
-    Ok(content)
-}
-
-fn looks_like_archive(content: &[u8]) -> bool {
-    let is_compressed = [&[0x1f, 0x8b][..], b"BZh", &[0xfd, b'7', b'z'], &[0x28, 0xb5, 0x2f, 0xfd]];
-    is_compressed.iter().any(|magic| content.starts_with(magic)) || content.get(257..262) == Some(b"ustar")
 }
 
 fn is_socket(path: &Path) -> bool {

@@ -21,6 +21,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use onetag_dockerfile::git::percent_decode;
 use onetag_llb::{SourceOp, attribute};
 use onetag_oci::Digest;
 use onetag_solver::{Class, ExecContext, Kind, Op, OpError};
@@ -95,7 +96,11 @@ type Result<T> = std::result::Result<T, GitError>;
 /// See the module.
 pub(super) struct GitSource {
     session: Arc<Session>,
+    /// The address as it was given; it names what is kept.
     remote: String,
+    /// The address that git gets: what of it is a login for HTTP goes where nobody sees it.
+    address: String,
+    login: Option<String>,
     reference: String,
     folder: String,
     checksum: String,
@@ -126,8 +131,11 @@ impl GitSource {
         if !is_reference(reference) {
             return Err(GitError::Reference(reference.to_owned()));
         }
+        let (address, login) = without_login(&remote);
         Ok(Self {
             session,
+            address,
+            login,
             remote,
             reference: reference.to_owned(),
             folder: folder.to_owned(),
@@ -157,7 +165,7 @@ impl GitSource {
         if !commit.starts_with(&self.checksum.to_lowercase()) {
             return Err(GitError::Checksum { expected: self.checksum.clone(), actual: commit });
         }
-        self.session.pins.note(context.vertex(), Pin::Commit(commit.clone()));
+        self.session.sources.pins.note(context.vertex(), Pin::Commit(commit.clone()));
         let options = [self.keep_git_dir, self.with_submodules, self.commit_times];
         let name: String = options.iter().map(|&option| if option { '1' } else { '0' }).collect();
         let checkout = root.join(format!("{commit}-{name}"));
@@ -192,9 +200,10 @@ impl GitSource {
             let found = self.session.secrets.get(&for_host).or_else(|| self.session.secrets.get(name))?;
             Some(String::from_utf8_lossy(found).trim().to_owned())
         };
-        let header = secret(&self.header_secret).or_else(|| {
-            Some(format!("basic {}", base64(format!("x-access-token:{}", secret(&self.token_secret)?).as_bytes())))
-        });
+        let basic = |login: &str| format!("basic {}", base64(login.as_bytes()));
+        let header = secret(&self.header_secret)
+            .or_else(|| Some(basic(&format!("x-access-token:{}", secret(&self.token_secret)?))))
+            .or_else(|| Some(basic(self.login.as_deref()?)));
         let key = format!("http.{scheme}://{host}/.extraheader");
         header.map(|header| (key, format!("Authorization: {header}"))).into_iter().collect()
     }
@@ -210,13 +219,13 @@ impl GitSource {
         }
         let wanted = if self.reference.is_empty() { "HEAD" } else { &self.reference };
         let fetch =
-            ["fetch", "--quiet", "--force", "--no-tags", "--depth=1", "--update-shallow", "--", &self.remote, wanted];
+            ["fetch", "--quiet", "--force", "--no-tags", "--depth=1", "--update-shallow", "--", &self.address, wanted];
         match git.run(repository, &fetch) {
             Ok(_) => commit_of("FETCH_HEAD"),
             Err(error @ GitError::Failed { .. }) if is_hash(wanted) => {
                 // Not every server gives a commit that no reference names: ask for all history, and look there.
                 let all = "+refs/*:refs/remotes/origin/*";
-                git.run(repository, &["fetch", "--quiet", "--force", "--", &self.remote, all])?;
+                git.run(repository, &["fetch", "--quiet", "--force", "--", &self.address, all])?;
                 commit_of(wanted).map_err(|_| error)
             }
             Err(error) => Err(error),
@@ -236,7 +245,7 @@ impl GitSource {
             &part,
             &["-c", "uploadpack.allowAnySHA1InWant=true", "fetch", "--quiet", "--depth=1", "--", &from, commit],
         )?;
-        git.run(&part, &["remote", "add", "--", "origin", &redact(&self.remote, &self.remote)])?;
+        git.run(&part, &["remote", "add", "--", "origin", &redact(&self.address, &self.address)])?;
         git.run(&part, &["checkout", "--quiet", "--detach", "--force", commit])?;
         if self.with_submodules && part.join(".gitmodules").is_file() {
             git.run(&part, &["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"])?;
@@ -266,6 +275,16 @@ impl Op<Artifact> for GitSource {
         let local = LocalContext::open(&checkout, &[], &[]).map_err(StepError::from)?;
         Ok(vec![Artifact::Local(Arc::new(local))])
     }
+}
+
+/// An HTTP address without its user and password, and these as `user:password`.
+fn without_login(remote: &str) -> (String, Option<String>) {
+    let Some((scheme @ ("http" | "https"), rest)) = remote.split_once("://") else { return (remote.to_owned(), None) };
+    let end = rest.find('/').unwrap_or(rest.len());
+    let Some((login, host)) = rest[..end].rsplit_once('@') else { return (remote.to_owned(), None) };
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    let login = format!("{}:{}", percent_decode(user), percent_decode(password));
+    (format!("{scheme}://{host}{}", &rest[end..]), Some(login))
 }
 
 fn io_error(action: &str, path: &Path) -> impl FnOnce(io::Error) -> GitError {
@@ -345,5 +364,14 @@ mod tests {
         for folder in ["..", "a/../..", "a/link", "a/missing"] {
             assert!(matches!(inside(root.path(), folder), Err(GitError::Folder(_))), "{folder}");
         }
+    }
+
+    #[test]
+    fn logins_leave_the_address() {
+        let (address, login) = without_login("https://me:a%40b@host:81/x@y.git");
+        assert_eq!((address.as_str(), login.as_deref()), ("https://host:81/x@y.git", Some("me:a@b")));
+        assert_eq!(without_login("https://token@host/x").1.as_deref(), Some("token:"));
+        assert_eq!(without_login("ssh://git@host/x"), ("ssh://git@host/x".to_owned(), None));
+        assert_eq!(without_login("https://host/x@y"), ("https://host/x@y".to_owned(), None));
     }
 }
