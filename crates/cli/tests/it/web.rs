@@ -66,7 +66,9 @@ fn answer(mut stream: TcpStream, root: &Path, seen: &Mutex<Vec<String>>) -> Opti
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    let reply = if path.starts_with("/private/") && header("authorization") != Some(AUTHORIZATION) {
+    let reply = if path.starts_with("/private/")
+        && !header("authorization").is_some_and(|value| value.eq_ignore_ascii_case(AUTHORIZATION))
+    {
         b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n".to_vec()
     } else if path.contains(".git/") {
         let variables = [

@@ -4,6 +4,7 @@ use super::error::{At, Result};
 use super::stage::{FoundContext, StageCommand, StageId, StageState};
 use super::{DockerfileErrorKind, Lowering, SCRATCH};
 use crate::instruction::{Command, Instruction, Stage};
+use crate::resolver::NamedContext;
 use crate::shell::{Environment, Expanded, Variables};
 use crate::span::LineRange;
 use crate::suggest;
@@ -26,6 +27,7 @@ impl Lowering<'_> {
         if base.is_empty() {
             return Err(DockerfileErrorKind::BlankBase(stage.base.clone())).at(lines);
         }
+        let base = self.target_of(&base).map_or(base, |stage| self.stages.all[stage].given_name.clone());
         let mut state = StageState::new(&base, lines, &mut self.nodes);
         state.given_name.clone_from(&stage.name);
         state.code.clone_from(&stage.code);
@@ -125,8 +127,16 @@ impl Lowering<'_> {
         }
     }
 
+    /// The stage that a `--build-context NAME=target:STAGE` puts in the place of a name.
+    fn target_of(&self, name: &str) -> Option<StageId> {
+        match self.find_context(name, None).ok()??.context {
+            NamedContext::Stage(stage) => self.stages.by_name(&stage),
+            _ => None,
+        }
+    }
+
     fn stage_or_image(&mut self, name: &str, lines: Option<LineRange>) -> StageId {
-        if let Some(id) = self.stages.by_name(name) {
+        if let Some(id) = self.target_of(name).or_else(|| self.stages.by_name(name)) {
             return id;
         }
         let mut image = StageState::new(name, lines, &mut self.nodes);
