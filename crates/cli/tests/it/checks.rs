@@ -58,6 +58,19 @@ fn all_errors_of_a_dockerfile_are_shown_at_once() {
 }
 
 #[test]
+fn mistakes_in_mounts_are_shown_with_their_place_and_all_at_once() {
+    let onetag = onetag("FROM scratch\nRUN --mount=type=bind,sorce=a,target=/b x\nRUN --mount=type=bnd,target=/b x\n");
+    let failed = onetag.line("build --progress plain context").failure();
+    for text in [
+        "Dockerfile:2:5: unexpected key 'sorce' in 'sorce=a' (did you mean source?)",
+        "Dockerfile:3:5: unsupported mount type \"bnd\" (did you mean bind?)",
+        "ERROR: failed to build: failed to solve: unexpected key 'sorce' in 'sorce=a'",
+    ] {
+        assert!(failed.stderr.contains(text), "{text} is missing\n{failed}");
+    }
+}
+
+#[test]
 fn findings_are_warnings_of_a_build_or_its_end() {
     let dockerfile = "FROM scratch AS B\nENV A=b\n";
     let warned = onetag(dockerfile).line("build --progress plain context").success();
