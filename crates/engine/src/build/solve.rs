@@ -37,6 +37,7 @@ pub(super) struct Solved {
 
 impl Engine {
     /// Brings the results of all platforms into being, in their order.
+    #[allow(clippy::too_many_arguments, reason = "all of them are what one build consists of")]
     pub(super) fn solve(
         &self,
         request: &BuildRequest,
