@@ -17,7 +17,6 @@ mod table;
 mod tabwriter;
 mod template;
 mod units;
-mod vcs;
 
 use std::process::ExitCode;
 

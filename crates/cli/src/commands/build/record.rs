@@ -7,9 +7,8 @@ use onetag_engine::export::Target;
 use onetag_engine::index::{BuildRecord, RecordedFile, RecordedPlatform};
 use onetag_oci::Digest;
 
-use super::BuildArguments;
+use super::{BuildArguments, vcs};
 use crate::error::{CommandError, CommandResult};
-use crate::vcs;
 
 impl BuildArguments {
     /// A record without a push says nothing; told before the build, not after it.
