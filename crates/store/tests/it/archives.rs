@@ -317,6 +317,12 @@ proptest! {
             let after = contents(&store, &[LayerId::Diff(exported.diff_id)]);
             prop_assert_eq!(&before, &after);
         }
+        // Written anew with bounded times it is what it would have been at once.
+        let plain = store.export_layer(&step, &empty, &LayerOptions::default()).unwrap();
+        let compression = CompressionOptions { compression: Compression::Zstd, level: None };
+        let bounded = LayerOptions { compression, latest_mtime: Some(1_000_000_000) };
+        let rewritten = store.rewrite_layer(&plain.descriptor.digest, &bounded).unwrap();
+        prop_assert_eq!(rewritten, store.export_layer(&step, &empty, &bounded).unwrap());
     }
 
     #[test]

@@ -281,3 +281,22 @@ fn two_equal_copies_give_equal_layers() {
     }
     assert_eq!(diff_ids[0], diff_ids[1]);
 }
+
+/// What a cache gives is written as another build wants it: removals and hard links stay what they are.
+#[test]
+fn a_layer_written_anew_is_what_it_would_have_been_at_once() {
+    let f = fixture();
+    let base = f.base();
+    std::fs::hard_link(f.context.join("a.txt"), f.context.join("again.txt")).unwrap();
+    let mut workspace = f.store.workspace(&base).unwrap();
+    workspace.copy(&f.context(), &request("/", "/dir")).unwrap();
+    workspace.remove(Path::new("usr/lib/old"), &Remove { wildcard: false, allow_not_found: false }).unwrap();
+    workspace.remove(Path::new("lib"), &Remove { wildcard: false, allow_not_found: false }).unwrap();
+    let step = workspace.commit().unwrap();
+    let plain = f.store.export_layer(&step, &base, &LayerOptions::default()).unwrap();
+    let bounded = LayerOptions { latest_mtime: Some(1000), ..LayerOptions::default() };
+    let rewritten = f.store.rewrite_layer(&plain.descriptor.digest, &bounded).unwrap();
+    assert_eq!(rewritten, f.store.export_layer(&step, &base, &bounded).unwrap());
+    assert_ne!(rewritten.diff_id, plain.diff_id);
+    assert!(rewritten.entries > 5, "{rewritten:?}");
+}

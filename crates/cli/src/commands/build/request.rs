@@ -91,6 +91,10 @@ impl BuildArguments {
         })?;
         if self.attest_as == "referrers" {
             request.attestation_place = AttestationPlace::Referrers;
+            let is_pushed = request.outputs.iter().any(|output| matches!(output.target, Target::Push));
+            if request.provenance.is_some() && !is_pushed {
+                output::note("WARNING: --attest-as referrers: nothing is pushed, and only registries list referrers");
+            }
         }
         // Nothing is attested unless asked for, so there is no default to switch off; a value that means nothing is
         // an error as it is there.
