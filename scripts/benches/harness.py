@@ -76,6 +76,9 @@ class Bench:
         self.work, self.runs, self.scale = pathlib.Path(work), runs, scale
         self.environment = dict(os.environ, ONETAG_ROOT=str(self.work / "store"), DOCKER_CONFIG=str(self.work / "docker"),
                                 PATH="%s:%s" % (FIXTURES / "qemu/bin", os.environ["PATH"]))
+        # Some programs insist on the file.
+        (self.work / "docker").mkdir()
+        (self.work / "docker" / "config.json").write_text("{}")
         self.environment.pop("DOCKER_DEFAULT_PLATFORM", None)
         self.registry_process, self.registry = self.serve(self.work / "registry")
         self._at_end = []

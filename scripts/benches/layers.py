@@ -17,7 +17,7 @@ SMALL_FILES, SMALL_BYTES = 20_000, 2_000
 
 
 class Content:
-    """Slices of text and of bytes that hardly compress, in a mixture that gzip brings to a little more than a quarter."""
+    """Slices of text and of bytes that hardly compress, in a mixture that gzip brings to less than a half."""
 
     def __init__(self, seed):
         self.random = random.Random(seed)
