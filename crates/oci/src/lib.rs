@@ -12,6 +12,7 @@ mod config;
 mod descriptor;
 mod digest;
 mod document;
+pub mod elf;
 mod index;
 mod json;
 mod manifest;

@@ -14,7 +14,6 @@
 mod capabilities;
 mod control_group;
 mod device_nodes;
-mod elf;
 mod emulation;
 mod error;
 mod host;

@@ -15,7 +15,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::control_group::ControlGroups;
-use crate::elf;
+use onetag_oci::elf;
 use crate::emulation::{BinfmtRow, Emulation, EmulatorChoice, Execution, PlatformSupport, Registered};
 use crate::error::{Error, Result};
 use crate::init::{self, Failure, FailureKind, Report};

@@ -2,7 +2,7 @@
 
 use onetag_oci::Platform;
 
-use crate::elf;
+use onetag_oci::elf;
 
 /// A machine type, with the level of its instruction set where platforms tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

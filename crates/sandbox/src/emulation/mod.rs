@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use onetag_oci::Platform;
 
-use crate::elf;
+use onetag_oci::elf;
 use crate::error::{Error, Result};
 use crate::process::SandboxOptions;
 pub use interpreters::emulated_platforms;

@@ -201,7 +201,7 @@ mod tests {
     fn every_program_is_an_elf_file_of_its_machine() {
         for machine in super::super::machine::all().iter().filter_map(Machine::of) {
             let program = program(machine);
-            let header = crate::elf::Header::parse(&program).unwrap();
+            let header = onetag_oci::elf::Header::parse(&program).unwrap();
             assert_eq!((header.machine, header.class == 2), (machine.elf(), machine.is_wide()));
             let (magic, mask) = machine.magic();
             let matches =

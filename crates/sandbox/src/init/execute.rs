@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::control::{Failure, FailureKind};
 use super::{Prepared, identity};
 use crate::control_group::Kept;
-use crate::elf::{self, Header};
+use onetag_oci::elf::{self, Header};
 use crate::plan::Plan;
 use crate::sys;
 
