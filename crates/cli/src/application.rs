@@ -33,6 +33,7 @@ Indexes in registries
   index        Change an index where it is (edit)
   copy         Copy images among registries, layouts, archives and the store
   pin          Write index digests behind the tags of Dockerfiles and YAML
+  check        Does an index tell the truth: platforms, programs, blobs
 This host
   doctor       What this host can run, how, and what is missing
   binfmt       Emulators, and registering them for the whole host

@@ -138,7 +138,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 cause = error.source();
             }
             eprintln!("ERROR: failed to build: {text}");
-            if let Some(hint) = error.hint() {
+            for hint in error.hints() {
                 eprintln!("hint: {hint}");
             }
             std::process::exit(1)

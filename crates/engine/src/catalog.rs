@@ -21,6 +21,8 @@ use crate::snapshot::{ImageLayer, Layer, Snapshot};
 
 /// Documents are not larger than this.
 const DOCUMENT_LIMIT_BYTES: u64 = 4 << 20;
+/// Indexes in indexes are followed this deep.
+const MAXIMUM_DEPTH: usize = 8;
 
 /// Why an image cannot be used.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -58,9 +60,9 @@ pub enum CatalogError {
         #[source]
         source: Arc<DocumentError>,
     },
-    /// An index where a manifest has to be.
-    #[error("{reference}: an index within an index, at {digest}")]
-    NestedIndex {
+    /// Indexes in indexes, deeper than anybody needs.
+    #[error("{reference}: {digest} is nested more than {MAXIMUM_DEPTH} indexes deep")]
+    TooDeep {
         /// The image.
         reference: String,
         /// The inner index.
@@ -314,19 +316,7 @@ impl Catalog {
         top: &ManifestDocument,
         platform: &Platform,
     ) -> Result<FoundImage, CatalogError> {
-        let (manifest, is_bare) = match top {
-            ManifestDocument::Manifest(manifest) => (manifest.clone(), true),
-            ManifestDocument::Index(index) => {
-                let descriptor = choose(reference, &index.manifests, platform)?;
-                match self.document(reference, &descriptor.digest, Some(&descriptor.media_type))? {
-                    ManifestDocument::Manifest(manifest) => (manifest, descriptor.platform.is_none()),
-                    ManifestDocument::Index(index) => {
-                        let digest = index.digest().clone();
-                        return Err(CatalogError::NestedIndex { reference: reference.to_string(), digest });
-                    }
-                }
-            }
-        };
+        let (manifest, is_bare) = self.manifest(reference, top, platform)?;
         let config = self.config(reference, &manifest.config)?;
         let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
         if layers != diff_ids {
@@ -335,6 +325,27 @@ impl Catalog {
         let actual = config.platform();
         let mismatch = (is_bare && !only(platform).matches(&actual)).then_some(actual);
         Ok(FoundImage { digest: top.digest().clone(), manifest, config, origin: reference.clone(), mismatch })
+    }
+
+    /// The manifest for a platform, through indexes in indexes, and whether nothing above it tells its platform.
+    fn manifest(
+        &self,
+        reference: &Reference,
+        top: &ManifestDocument,
+        platform: &Platform,
+    ) -> Result<(Document<Manifest>, bool), CatalogError> {
+        let mut document = top.clone();
+        let mut is_bare = true;
+        for _ in 0..=MAXIMUM_DEPTH {
+            let index = match document {
+                ManifestDocument::Manifest(manifest) => return Ok((manifest, is_bare)),
+                ManifestDocument::Index(index) => index,
+            };
+            let descriptor = choose(reference, &index.manifests, platform)?;
+            is_bare = descriptor.platform.is_none();
+            document = self.document(reference, &descriptor.digest, Some(&descriptor.media_type))?;
+        }
+        Err(CatalogError::TooDeep { reference: reference.to_string(), digest: document.digest().clone() })
     }
 
     fn config(&self, reference: &Reference, descriptor: &Descriptor) -> Result<Document<ImageConfig>, CatalogError> {

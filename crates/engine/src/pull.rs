@@ -105,6 +105,8 @@ pub fn pull(
 struct Picked {
     digests: HashSet<Digest>,
     platforms: Vec<Platform>,
+    /// Inner indexes that were found to lack a platform: one that is named many times is read once.
+    lacking: HashSet<(Digest, String)>,
 }
 
 struct Picker<'a> {
@@ -130,8 +132,11 @@ impl Picker<'_> {
             ManifestDocument::Index(index) => match selection {
                 PlatformSelection::All => {
                     for child in &index.manifests {
-                        picked.digests.insert(child.digest.clone());
+                        let is_new = picked.digests.insert(child.digest.clone());
                         if onetag_oci::media_type::is_index(&child.media_type) {
+                            if !is_new {
+                                continue;
+                            }
                             let child = self.contents.document(self.from, child)?;
                             self.pick(&child, selection, depth + 1, picked)?;
                         } else if let Some(platform) = child.platform.as_ref().filter(|platform| !platform.is_unknown())
@@ -182,6 +187,10 @@ impl Picker<'_> {
         let matcher = only(wanted);
         for position in order(&matcher, &images, |child| child.platform.as_ref()) {
             let child = images[position];
+            let key = (child.digest.clone(), wanted.format_all());
+            if picked.lacking.contains(&key) {
+                continue;
+            }
             let document = self.contents.document(self.from, child)?;
             let platform = match &child.platform {
                 Some(platform) => Some(platform.normalize()),
@@ -194,7 +203,10 @@ impl Picker<'_> {
             if is_index {
                 let below = PlatformSelection::These(vec![wanted.clone()]);
                 match self.pick(&document, &below, depth + 1, picked) {
-                    Err(PullError::NoMatch { .. }) => continue,
+                    Err(PullError::NoMatch { .. }) => {
+                        picked.lacking.insert(key);
+                        continue;
+                    }
                     result => result?,
                 }
             } else {

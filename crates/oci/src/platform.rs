@@ -79,6 +79,11 @@ impl Platform {
         specifier::format_all(self)
     }
 
+    /// Whether operating system and architecture are words that Go, and so every client, has for one.
+    pub fn is_known(&self) -> bool {
+        specifier::is_known(self)
+    }
+
     /// Whether this is the platform `unknown/unknown` of attestation manifests.
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"

@@ -15,7 +15,6 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::control_group::ControlGroups;
-use onetag_oci::elf;
 use crate::emulation::{BinfmtRow, Emulation, EmulatorChoice, Execution, PlatformSupport, Registered};
 use crate::error::{Error, Result};
 use crate::init::{self, Failure, FailureKind, Report};
@@ -24,6 +23,7 @@ use crate::plan::{self, Surroundings};
 use crate::spec::{MountKind, NetworkMode, ProcessSpec, RootFs, Stdio};
 use crate::sys::{self, Child, CloneFlags, Launch};
 use crate::users::UserError;
+use onetag_oci::elf;
 
 /// What a [`Sandbox`] is opened with.
 #[derive(Clone, Debug, Default)]

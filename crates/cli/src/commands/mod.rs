@@ -4,6 +4,7 @@ mod binfmt;
 pub mod build;
 pub mod builder;
 mod changes;
+mod check;
 pub mod completion;
 mod copy;
 mod debug;
@@ -31,6 +32,7 @@ mod tag;
 pub mod version;
 
 use clap::Subcommand;
+use onetag_engine::check::CheckError;
 use onetag_engine::content::ContentError;
 use onetag_engine::copy::CopyError;
 use onetag_engine::index::edit::EditError;
@@ -91,6 +93,8 @@ pub enum Command {
     Copy(copy::CopyArguments),
     /// Write index digests behind the tags of Dockerfiles, compose files and Kubernetes YAML
     Pin(Box<pin::PinArguments>),
+    /// Does an index tell the truth: platforms, programs, blobs
+    Check(check::CheckArguments),
     /// Create and run a new container from an image
     Run(Box<run::RunArguments>),
     /// Containers: `container run`
@@ -163,6 +167,7 @@ impl Command {
             Self::Import(arguments) => arguments.run(context),
             Self::Copy(arguments) => arguments.run(context),
             Self::Pin(arguments) => arguments.run(context),
+            Self::Check(arguments) => arguments.run(context),
             Self::Run(arguments) | Self::Container(ContainerCommand::Run(arguments)) => arguments.run(context),
             Self::Registry(command) => command.run(context),
             Self::Login(arguments) => arguments.run(context),
@@ -229,6 +234,10 @@ fn registry_cause<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'
     });
     let content = content.or_else(|| match cause.downcast_ref::<EditError>() {
         Some(EditError::Content(content)) => Some(content),
+        _ => None,
+    });
+    let content = content.or_else(|| match cause.downcast_ref::<CheckError>() {
+        Some(CheckError::Content(content)) => Some(content),
         _ => None,
     });
     match content.or_else(|| cause.downcast_ref::<ContentError>()) {

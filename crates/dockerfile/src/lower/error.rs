@@ -20,6 +20,19 @@ pub struct DockerfileError {
     pub kind: Box<DockerfileErrorKind>,
     /// The lines of the instructions that it is about, the innermost first; empty where no instruction is at fault.
     pub lines: Vec<LineRange>,
+    /// What else is wrong, where that could be told at the same time: other images that cannot be resolved.
+    pub others: Vec<DockerfileError>,
+}
+
+impl DockerfileError {
+    /// The first of several errors, with the others beside it.
+    pub(crate) fn first_of(errors: Vec<DockerfileError>) -> Result<()> {
+        let mut errors = errors.into_iter();
+        match errors.next() {
+            Some(first) => Err(DockerfileError { others: errors.collect(), ..first }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl std::fmt::Display for DockerfileError {
@@ -36,7 +49,7 @@ impl std::error::Error for DockerfileError {
 
 impl<K: Into<DockerfileErrorKind>> From<K> for DockerfileError {
     fn from(kind: K) -> DockerfileError {
-        DockerfileError { kind: Box::new(kind.into()), lines: Vec::new() }
+        DockerfileError { kind: Box::new(kind.into()), lines: Vec::new(), others: Vec::new() }
     }
 }
 

@@ -134,7 +134,8 @@ impl Lowering<'_> {
         }
         if let Some((stage, lines)) = self.stages.circle() {
             let name = self.stages.all[stage].counter.stage.clone();
-            return Err(DockerfileError { kind: Box::new(DockerfileErrorKind::Circular(name)), lines });
+            let kind = Box::new(DockerfileErrorKind::Circular(name));
+            return Err(DockerfileError { kind, lines, others: Vec::new() });
         }
         if let [only] = self.stages.all.as_mut_slice() {
             only.counter.stage.clear();

@@ -9,7 +9,7 @@ use super::environment::{EnvironmentList, split_line};
 use super::error::{At, Result};
 use super::nodes::{FileNode, LocalNode, NodeKind, NodeOptions, Output, PathSet};
 use super::stage::{FoundContext, StageId, State};
-use super::{DockerfileErrorKind, Lowering, MainContext, SCRATCH, UsedImage, config};
+use super::{DockerfileError, DockerfileErrorKind, Lowering, MainContext, SCRATCH, UsedImage, config};
 use crate::git::GitReference;
 use crate::ignore;
 use crate::redact;
@@ -29,12 +29,18 @@ impl Lowering<'_> {
                 })
                 .collect();
             self.prefetch(&wanted);
+            // All that cannot be resolved is told at once.
+            let mut errors = Vec::new();
             for id in wanted {
-                self.resolve_base(id).at(self.stages.all[id].lines)?;
+                if let Err(error) = self.resolve_base(id).at(self.stages.all[id].lines) {
+                    errors.push(error);
+                    continue;
+                }
                 let stage = self.stage(id);
                 stage.is_resolved = true;
                 stage.is_dispatched |= stage.is_unregistered;
             }
+            DockerfileError::first_of(errors)?;
             let mut has_new_sources = false;
             for id in (0..reachable.len()).filter(|&id| reachable[id]) {
                 self.stages.inherit(id);

@@ -100,6 +100,6 @@ impl Definition {
             let others = list(&self.name, &self.file.source, &self.file.late_errors);
             excerpt.get_or_insert_default().push_str(&others);
         }
-        BuildError::Dockerfile { source: Box::new(error), excerpt }
+        BuildError::Dockerfile { source: Box::new(error), excerpt, hints: Vec::new() }
     }
 }

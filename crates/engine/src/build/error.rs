@@ -53,6 +53,8 @@ pub enum BuildError {
         source: Box<onetag_dockerfile::DockerfileError>,
         /// The lines in question, where there are any.
         excerpt: Option<String>,
+        /// What to type to mend it.
+        hints: Vec<String>,
     },
     /// A step failed.
     #[error("failed to solve")]
@@ -116,23 +118,24 @@ impl BuildError {
     }
 
     /// What to type to mend it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hints(&self) -> Vec<String> {
         match self {
-            Self::Step { hint, .. } => hint.clone(),
-            Self::Dockerfile { source, .. } => {
+            Self::Step { hint, .. } => hint.iter().cloned().collect(),
+            Self::Dockerfile { source, hints, .. } => {
                 let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(source.as_ref());
                 while let Some(error) = cause {
                     // Its causes begin below the resolver's own error.
                     if let Some(error) = error.downcast_ref::<onetag_dockerfile::ResolveError>() {
-                        return error.get_ref().downcast_ref::<CatalogError>().and_then(CatalogError::hint);
+                        let own = error.get_ref().downcast_ref::<CatalogError>().and_then(CatalogError::hint);
+                        return own.into_iter().chain(hints.iter().cloned()).collect();
                     }
                     cause = error.source();
                 }
-                None
+                hints.clone()
             }
-            Self::CacheExport { source, .. } => source.hint().map(str::to_owned),
-            Self::Export(error) if error.is_changed_context() => Some(crate::context::CHANGED_HINT.to_owned()),
-            _ => None,
+            Self::CacheExport { source, .. } => source.hint().map(str::to_owned).into_iter().collect(),
+            Self::Export(error) if error.is_changed_context() => vec![crate::context::CHANGED_HINT.to_owned()],
+            _ => Vec::new(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod definition;
 mod error;
 mod lock;
 mod outcome;
+mod preflight;
 mod remote;
 mod request;
 mod solve;
@@ -30,6 +31,7 @@ pub use request::{BuildContext, BuildRequest, DockerfileSource};
 use crate::Engine;
 use crate::cache::{BuildCache, CacheError, CachePlace, CacheWriter, Imported};
 use crate::catalog::Catalog;
+use crate::check::check_locally;
 use crate::context::ContextError;
 use crate::export::{
     Assembler, Attest, BuiltImage, BuiltLayer, ExportError, ExportOptions, Part, Target, Uploads, load, push,
@@ -177,12 +179,25 @@ impl Engine {
                     .collect()
             }),
         };
-        let results: Result<Vec<Lowered>, _> = results.into_iter().collect();
-        let lowered = results.map_err(|error| definition.lowering_error(error))?;
+        let lowered = preflight::passed(self, definition, &platforms, results)?;
         for message in self.report_checks(request, definition, catalog, &resolver)? {
             sink(Event::Warning { vertex: definition.vertex(), message });
         }
         Ok(lowered)
+    }
+
+    /// Warns of images that are labelled with another platform than that of their programs.
+    fn report_lies(&self, parts: &[Part<'_>], definition: &Definition, sink: &Sink<'_>) -> Result<(), BuildError> {
+        let store = self.store()?;
+        for part in parts {
+            let image = &part.lowered.image;
+            let platform = image.platform();
+            for problem in check_locally(store, &part.snapshot, image, &platform) {
+                let message = format!("{}: {problem}", platform.format_all());
+                sink(Event::Warning { vertex: definition.vertex(), message });
+            }
+        }
+        Ok(())
     }
 
     fn export(
@@ -245,6 +260,7 @@ impl Build<'_> {
         }
         let parts: Vec<Part<'_>> =
             lowered.iter().zip(&solved.snapshots).map(|(lowered, snapshot)| Part::new(lowered, snapshot)).collect();
+        engine.report_lies(&parts, definition, sink)?;
         let is_inline = request.cache_to.iter().any(|export| export.place == CachePlace::Inline);
         let facts = Facts {
             request,

@@ -103,7 +103,11 @@ impl Fetcher<'_> {
         let options = LowerOptions { build_args: self.request.build_args.clone(), ..LowerOptions::default() };
         let resolver = BuildResolver::new(&self.session.catalog, self.sink);
         let graph = graph(options, &resolver);
-        let graph = graph.map_err(|source| BuildError::Dockerfile { source: Box::new(source), excerpt: None })?;
+        let graph = graph.map_err(|source| BuildError::Dockerfile {
+            source: Box::new(source),
+            excerpt: None,
+            hints: Vec::new(),
+        })?;
         let run = GraphRun {
             engine: self.engine,
             session: self.session,

@@ -8,6 +8,7 @@ mod packing;
 mod reader;
 mod referrers;
 mod relay;
+mod stream;
 mod transfer;
 mod writing;
 
@@ -50,6 +51,34 @@ pub enum ContentError {
         size: u64,
         /// The limit in bytes.
         limit: u64,
+    },
+    /// Content is not what its digest says.
+    #[error("content of {digest} has digest {actual}")]
+    DigestMismatch {
+        /// The digest that was asked for.
+        digest: Digest,
+        /// What the content has.
+        actual: Digest,
+    },
+    /// Content is longer or shorter than its descriptor says.
+    #[error("{digest} has {actual} bytes, but its descriptor says {said}")]
+    SizeMismatch {
+        /// The content.
+        digest: Digest,
+        /// The size in its descriptor.
+        said: u64,
+        /// Its size.
+        actual: u64,
+    },
+    /// An index where a descriptor announces a manifest, or the other way round.
+    #[error("{digest} is {actual}, but its descriptor says {said}")]
+    MediaTypeMismatch {
+        /// The content.
+        digest: Digest,
+        /// The media type in its descriptor.
+        said: String,
+        /// What it is.
+        actual: String,
     },
     /// Indexes name each other deeper than anybody needs, or in a circle.
     #[error("{digest} is nested more than {limit} indexes deep")]

@@ -2,6 +2,7 @@
 
 use onetag_oci::{
     DEFAULT_DOCUMENT_LIMIT, Descriptor, Digest, Document, ImageConfig, Manifest, ManifestDocument, Reference,
+    media_type,
 };
 use onetag_store::Store;
 
@@ -90,18 +91,24 @@ impl<'a> Contents<'a> {
     /// # Errors
     /// As [`Contents::resolve`].
     pub fn document(&self, location: &Location, descriptor: &Descriptor) -> Result<Found> {
-        if let Location::Registry(reference) = location {
-            let reference = reference.without_tag().with_digest(descriptor.digest.clone());
-            let document = self.engine.client()?.manifest(&reference)?;
-            let size = document.bytes().len() as u64;
-            return Ok(Found { descriptor: Descriptor { size, ..descriptor.clone() }, document });
-        }
-        let bytes = self.blob(location, descriptor, DEFAULT_DOCUMENT_LIMIT as u64)?;
-        let hint = Some(descriptor.media_type.as_str()).filter(|media_type| !media_type.is_empty());
-        let document = ManifestDocument::parse(bytes, hint)
-            .map_err(|source| ContentError::Document { what: descriptor.digest.to_string(), source })?;
+        let document = match location {
+            Location::Registry(reference) => {
+                let reference = reference.without_tag().with_digest(descriptor.digest.clone());
+                self.engine.client()?.manifest(&reference)?
+            }
+            _ => {
+                let bytes = self.blob(location, descriptor, DEFAULT_DOCUMENT_LIMIT as u64)?;
+                let hint = Some(descriptor.media_type.as_str()).filter(|media_type| !media_type.is_empty());
+                ManifestDocument::parse(bytes, hint)
+                    .map_err(|source| ContentError::Document { what: descriptor.digest.to_string(), source })?
+            }
+        };
+        hold_to(descriptor, &document)?;
         let mut descriptor = descriptor.clone();
-        descriptor.media_type = document.media_type().to_owned();
+        descriptor.size = document.bytes().len() as u64;
+        if descriptor.media_type.is_empty() || !matches!(location, Location::Registry(_)) {
+            descriptor.media_type = document.media_type().to_owned();
+        }
         Ok(Found { descriptor, document })
     }
 
@@ -137,6 +144,24 @@ impl<'a> Contents<'a> {
         Document::parse(bytes)
             .map_err(|source| ContentError::Document { what: manifest.config.digest.to_string(), source })
     }
+}
+
+/// Holds a document to what a descriptor says of it, as far as the descriptor says anything.
+fn hold_to(descriptor: &Descriptor, document: &ManifestDocument) -> Result<()> {
+    let (digest, said, actual) = (descriptor.digest.clone(), descriptor.size, document.bytes().len() as u64);
+    if said != 0 && said != actual {
+        return Err(ContentError::SizeMismatch { digest, said, actual });
+    }
+    let said = &descriptor.media_type;
+    let is_other = match document {
+        ManifestDocument::Index(_) => media_type::is_manifest(said),
+        ManifestDocument::Manifest(_) => media_type::is_index(said),
+    };
+    if is_other {
+        let (said, actual) = (said.clone(), document.media_type().to_owned());
+        return Err(ContentError::MediaTypeMismatch { digest, said, actual });
+    }
+    Ok(())
 }
 
 /// What a reference means in the store: a name, or content that is there under its digest.

@@ -1,6 +1,10 @@
 //! Which platforms of an image are in the store, whole or in part.
 
-use onetag_oci::{DEFAULT_DOCUMENT_LIMIT, Descriptor, Document, ImageConfig, Manifest, ManifestDocument, Platform};
+use std::collections::HashSet;
+
+use onetag_oci::{
+    DEFAULT_DOCUMENT_LIMIT, Descriptor, Digest, Document, ImageConfig, Manifest, ManifestDocument, Platform,
+};
 use onetag_store::Store;
 
 use super::Result;
@@ -39,11 +43,17 @@ impl Entry {
 /// When a document that is here cannot be read. Absent ones are no error.
 pub fn entries(store: &Store, descriptor: &Descriptor) -> Result<Vec<Entry>> {
     let mut out = Vec::new();
-    collect(store, descriptor, 0, &mut out)?;
+    collect(store, descriptor, 0, &mut HashSet::new(), &mut out)?;
     Ok(out)
 }
 
-fn collect(store: &Store, descriptor: &Descriptor, depth: usize, out: &mut Vec<Entry>) -> Result<()> {
+fn collect(
+    store: &Store,
+    descriptor: &Descriptor,
+    depth: usize,
+    walked: &mut HashSet<Digest>,
+    out: &mut Vec<Entry>,
+) -> Result<()> {
     if depth > MAXIMUM_DEPTH {
         return Err(ContentError::TooDeep { digest: descriptor.digest.clone(), limit: MAXIMUM_DEPTH }.into());
     }
@@ -59,9 +69,11 @@ fn collect(store: &Store, descriptor: &Descriptor, depth: usize, out: &mut Vec<E
         return Ok(());
     }
     match document(store, descriptor)? {
-        ManifestDocument::Index(index) => {
-            index.manifests.iter().try_for_each(|child| collect(store, child, depth + 1, out))
+        // Indexes that name each other many times are still read once.
+        ManifestDocument::Index(index) if walked.insert(index.digest().clone()) => {
+            index.manifests.iter().try_for_each(|child| collect(store, child, depth + 1, walked, out))
         }
+        ManifestDocument::Index(_) => Ok(()),
         ManifestDocument::Manifest(manifest) => {
             out.push(entry(store, descriptor, manifest)?);
             Ok(())

@@ -1,6 +1,6 @@
 //! Everything an index names, read for templates: configs by platform, and attestations when somebody asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use onetag_oci::{Descriptor, Digest, Document, ImageConfig, Manifest, ManifestDocument};
 use serde_json::Value;
@@ -45,7 +45,7 @@ pub struct Attestations {
 pub fn load(engine: &Engine, location: &Location, found: &Found) -> Result<ImageSet, IndexError> {
     let contents = Contents::new(engine);
     let mut manifests = Vec::new();
-    collect(&contents, location, found, 0, &mut manifests)?;
+    collect(&contents, location, found, 0, &mut HashSet::new(), &mut manifests)?;
     let mut abouts: Vec<(Digest, Document<Manifest>)> = Vec::new();
     let mut images: BTreeMap<String, (Digest, Document<Manifest>)> = BTreeMap::new();
     for (descriptor, manifest) in manifests {
@@ -76,6 +76,7 @@ fn collect(
     location: &Location,
     found: &Found,
     depth: usize,
+    walked: &mut HashSet<Digest>,
     out: &mut Vec<(Descriptor, Document<Manifest>)>,
 ) -> Result<(), IndexError> {
     if depth > MAXIMUM_DEPTH {
@@ -85,8 +86,15 @@ fn collect(
         ManifestDocument::Manifest(manifest) => out.push((found.descriptor.clone(), manifest.clone())),
         ManifestDocument::Index(index) => {
             for child in &index.manifests {
+                // Indexes that name each other many times are still read once.
+                if walked.contains(&child.digest) {
+                    continue;
+                }
                 let child = contents.document(location, child)?;
-                collect(contents, location, &child, depth + 1, out)?;
+                collect(contents, location, &child, depth + 1, walked, out)?;
+                if child.document.as_index().is_some() {
+                    walked.insert(child.descriptor.digest);
+                }
             }
         }
     }

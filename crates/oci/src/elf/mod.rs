@@ -95,8 +95,20 @@ impl Header {
             (machine::RISCV, 2, true) => "riscv64",
             (machine::RISCV, 1, true) => "riscv",
             (machine::LOONGARCH, 2, true) => "loong64",
-            (machine::MIPS, 1, false) => if half_wide { "mips64p32" } else { "mips" },
-            (machine::MIPS, 1, true) => if half_wide { "mips64p32le" } else { "mipsle" },
+            (machine::MIPS, 1, false) => {
+                if half_wide {
+                    "mips64p32"
+                } else {
+                    "mips"
+                }
+            }
+            (machine::MIPS, 1, true) => {
+                if half_wide {
+                    "mips64p32le"
+                } else {
+                    "mipsle"
+                }
+            }
             (machine::MIPS, 2, false) => "mips64",
             (machine::MIPS, 2, true) => "mips64le",
             (machine::SPARC64, 2, false) => "sparc64",

@@ -115,9 +115,9 @@ impl Program {
         };
         let level = match header.machine {
             super::machine::ARM => reader.arm_attributes().and_then(|bytes| level::of_arm(bytes, header.little_endian)),
-            super::machine::X86_64 | super::machine::I386 => {
-                reader.notes(segments.as_deref().unwrap_or_default()).find_map(|notes| level::of_x86(notes, header.class))
-            }
+            super::machine::X86_64 | super::machine::I386 => reader
+                .notes(segments.as_deref().unwrap_or_default())
+                .find_map(|notes| level::of_x86(notes, header.class)),
             _ => None,
         };
         Some(Self { header, kind, loader, level })

@@ -256,6 +256,13 @@ fn join(parts: &[&str]) -> String {
     }
 }
 
+pub(super) fn is_known(platform: &Platform) -> bool {
+    // Names of runtimes in containers that are no names of Go's.
+    const OTHERS: [&str; 2] = ["wasip1", "wasi"];
+    let os = platform.os.as_str();
+    (KNOWN_OS.contains(&os) || OTHERS.contains(&os)) && KNOWN_ARCHITECTURES.contains(&platform.architecture.as_str())
+}
+
 pub(super) fn normalize(platform: &Platform) -> Platform {
     let variant = platform.variant.as_deref().unwrap_or_default();
     let (architecture, variant) = normalize_architecture(&platform.architecture, variant);

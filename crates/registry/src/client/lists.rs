@@ -38,6 +38,24 @@ impl Client {
         })
     }
 
+    /// The first tags of a repository in the registry's order, with one request.
+    ///
+    /// # Errors
+    /// As [`Client::tags`].
+    pub fn first_tags(&self, repository: &Reference) -> Result<Vec<String>> {
+        self.run(async |exchange| {
+            let endpoint = exchange.settled(hosts::origin(self.hosts(), repository.domain())?);
+            with_tls(exchange, endpoint, async |endpoint| {
+                let url = endpoint.url(&format!("{}/tags/list", repository.path()));
+                let scope = Scope::pull(repository.path());
+                let (list, _): (TagList, _) =
+                    page(exchange, endpoint, &url, &scope, &repository.familiar_name()).await?;
+                Ok(list.tags)
+            })
+            .await
+        })
+    }
+
     /// Repositories of a registry (`localhost:5000`), over all pages. Many registries do not allow this.
     ///
     /// # Errors

@@ -67,6 +67,23 @@ impl Client {
         })
     }
 
+    /// The size in bytes that a registry tells of a repository's blob, without its content.
+    ///
+    /// # Errors
+    /// When there is no such blob, or the registry cannot be asked.
+    pub fn blob_size(&self, repository: &Reference, digest: &Digest) -> Result<Option<u64>> {
+        self.run(async |exchange| {
+            let endpoint = exchange.settled(hosts::origin(self.hosts(), repository.domain())?);
+            let scope = Scope::pull(repository.path());
+            with_tls(exchange, endpoint, async |endpoint| {
+                let headers = head_blob(exchange, endpoint, repository.path(), digest, &scope).await?;
+                let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+                Ok(length.and_then(|length| length.parse().ok()))
+            })
+            .await
+        })
+    }
+
     /// Asks mirrors and then the registry, until one has an answer; the registry's own answer is the last word.
     async fn on_endpoints<T>(
         &self,
@@ -233,11 +250,23 @@ pub(crate) async fn blob_exists(
     digest: &Digest,
     scope: &Scope,
 ) -> Result<bool> {
-    let what = digest.to_string();
-    let url = endpoint.url(&format!("{path}/blobs/{digest}"));
-    match exchange.call(&Call::new(endpoint, Method::HEAD, url, scope, &what)).await {
+    match head_blob(exchange, endpoint, path, digest, scope).await {
         Ok(_) => Ok(true),
         Err(Error::NotFound { .. }) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// What a registry tells of a blob.
+async fn head_blob(
+    exchange: &Exchange,
+    endpoint: &Endpoint,
+    path: &str,
+    digest: &Digest,
+    scope: &Scope,
+) -> Result<http::HeaderMap> {
+    let what = digest.to_string();
+    let url = endpoint.url(&format!("{path}/blobs/{digest}"));
+    let response = exchange.call(&Call::new(endpoint, Method::HEAD, url, scope, &what)).await?;
+    Ok(response.headers().clone())
 }

@@ -13,11 +13,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use onetag_oci::Platform;
 
-use onetag_oci::elf;
 use crate::error::{Error, Result};
 use crate::process::SandboxOptions;
 pub use interpreters::emulated_platforms;
 use machine::Machine;
+use onetag_oci::elf;
 pub use registration::{BinfmtRow, Registered};
 use table::PrivateTable;
 pub(crate) use table::{TABLE_NAME, run_table_stage};

@@ -12,9 +12,9 @@ use rustix::io::Errno;
 use super::control::{Failure, FailureKind};
 use super::{Prepared, identity};
 use crate::control_group::Kept;
-use onetag_oci::elf::{self, Header};
 use crate::plan::Plan;
 use crate::sys;
+use onetag_oci::elf::{self, Header};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

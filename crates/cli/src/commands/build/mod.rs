@@ -276,8 +276,8 @@ fn explain(error: BuildError) -> CommandError {
     let excerpt = error
         .excerpt()
         .map(|excerpt| if excerpt.ends_with('\n') { excerpt.to_owned() } else { format!("{excerpt}\n") });
-    let hint = error.hint();
+    let hints = error.hints();
     let mut error = super::registry_error(error).context("failed to build");
     error.excerpt = excerpt;
-    hint.into_iter().fold(error, CommandError::with_hint)
+    hints.into_iter().fold(error, CommandError::with_hint)
 }
