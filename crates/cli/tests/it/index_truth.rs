@@ -121,7 +121,7 @@ fn ways_to_the_program_are_followed() {
 fn levels_are_promises() {
     let bench = bench();
     let app = layer(&[("app", &program_of_level(3))]);
-    let plain = bench.layout.image("linux/amd64", &["/app"], &[app.clone()]);
+    let plain = bench.layout.image("linux/amd64", &["/app"], std::slice::from_ref(&app));
     only(&bench.findings(vec![plain], ""), "error", "entry-point-level", &["x86-64 v3", "linux/amd64"]);
     let level = bench.layout.image("linux/amd64/v3", &["/app"], &[app]);
     assert_eq!(bench.findings(vec![level], ""), []);

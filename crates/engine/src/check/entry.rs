@@ -210,7 +210,7 @@ impl Tracer<'_> {
         depth: usize,
     ) -> Result<(), Stop> {
         let missing = || EntryProblem::NoInterpreter { script: script.to_owned(), interpreter: interpreter.clone() };
-        let absolute = if interpreter.starts_with('/') { interpreter.clone() } else { self.from_folder(&interpreter) };
+        let absolute = if interpreter.starts_with('/') { interpreter.clone() } else { self.in_folder(&interpreter) };
         if interpreter.is_empty() || matches!(resolve(self.tree, &absolute)?, Resolved::Missing(_)) {
             return Err(missing().into());
         }
@@ -230,7 +230,7 @@ impl Tracer<'_> {
     /// The loader of a program, which the kernel executes in its place.
     fn load(&mut self, program: &str, loader: &Loader) -> Result<(), Stop> {
         let Loader::Path(loader) = loader else { return Ok(()) };
-        let absolute = if loader.starts_with('/') { loader.clone() } else { self.from_folder(loader) };
+        let absolute = if loader.starts_with('/') { loader.clone() } else { self.in_folder(loader) };
         match resolve(self.tree, &absolute)? {
             Resolved::Found { path, entry: Entry::File { content: Content::Elf(found), .. } } => {
                 self.trace.steps.push(Step { path, role: Role::Loader, program: *found });
@@ -295,7 +295,7 @@ impl Tracer<'_> {
     /// The file that a word names, as `execvp` finds it.
     fn find(&self, name: &str) -> Result<(String, Content), Stop> {
         if name.contains('/') {
-            let path = if name.starts_with('/') { name.to_owned() } else { self.from_folder(name) };
+            let path = if name.starts_with('/') { name.to_owned() } else { self.in_folder(name) };
             return match resolve(self.tree, &path)? {
                 Resolved::Found { path, entry: Entry::File { mode, content } } => {
                     if mode & 0o111 == 0 {
@@ -313,7 +313,7 @@ impl Tracer<'_> {
         }
         let folders = search_path(self.config);
         for folder in folders.split(':') {
-            let folder = if folder.starts_with('/') { folder.to_owned() } else { self.from_folder(folder) };
+            let folder = if folder.starts_with('/') { folder.to_owned() } else { self.in_folder(folder) };
             let found = resolve(self.tree, &format!("{folder}/{name}"))?;
             if let Resolved::Found { path, entry: Entry::File { mode, content } } = found
                 && mode & 0o111 != 0
@@ -325,7 +325,7 @@ impl Tracer<'_> {
     }
 
     /// A path as seen from the working directory.
-    fn from_folder(&self, path: &str) -> String {
+    fn in_folder(&self, path: &str) -> String {
         format!("/{}/{path}", self.config.working_dir)
     }
 }
