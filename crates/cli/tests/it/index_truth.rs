@@ -55,7 +55,7 @@ fn what_is_true_passes() {
     let name = bench.layout.name(&bench.layout.index(entries));
     for flags in ["", "--all"] {
         let checked = bench.onetag.line(&format!("check {flags} {name}")).success();
-        for text in ["PLATFORM", "linux/arm/v7   linux/arm/v7   /app", "x86-64", "IBM S/390", "0 errors, 0 warnings"] {
+        for text in ["PLATFORM", "linux/arm/v7", "/app", "x86-64", "IBM S/390", "0 errors, 0 warnings"] {
             assert!(checked.text().contains(text), "{text} is missing\n{checked}");
         }
         assert_eq!(checked.text().matches(" ok\n").count(), 5, "{checked}");

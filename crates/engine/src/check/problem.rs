@@ -333,7 +333,7 @@ pub enum Problem {
     #[error("the config names neither an entry point nor a command")]
     NoEntryPoint,
     /// A layer that lies elsewhere.
-    #[error("{} not looked into: they may not be distributed and lie elsewhere", count_of(*count, "layer is", "layers are"))]
+    #[error("{} not looked into: what may not be distributed lies elsewhere", count_of(*count, "layer is", "layers are"))]
     ForeignLayers {
         /// How many.
         count: usize,
