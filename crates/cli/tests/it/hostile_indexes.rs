@@ -216,7 +216,8 @@ fn platforms_that_are_none_are_named() {
             continue;
         };
         // On the command line a comma separates platforms, and nothing at all is no platform.
-        if text.is_empty() || text.contains(',') || text.trim() != text || text.starts_with('-') {
+        if text.is_empty() || text.contains(',') || text.trim() != text || text.starts_with('-') || text.contains('\0')
+        {
             continue;
         }
         for command in ["imagetools create --dry-run -p", "check --platform"] {

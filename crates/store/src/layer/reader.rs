@@ -303,10 +303,15 @@ impl<R: Read> TarReader<R> {
     }
 
     fn skip_content(&mut self) -> Result<(), LayerError> {
-        let mut left = self.content.stored + self.content.padding;
+        let padding = self.content.padding;
+        let mut left = self.content.stored + padding;
         self.content = Content::default();
         while left > 0 {
             if self.start == self.end && !self.fill()? {
+                // Some writers leave the end of an archive out, and Go's reader does not miss it.
+                if left <= padding {
+                    return Ok(());
+                }
                 return Err(LayerError::Truncated { what: "a file" });
             }
             let available = self.end - self.start;
@@ -361,5 +366,39 @@ impl<R: Read> TarReader<R> {
 
     fn malformed(&self, reason: &'static str) -> LayerError {
         LayerError::Malformed { offset: self.offset.saturating_sub(BLOCK as u64), reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::{EntryHeader, TarWriter};
+
+    #[test]
+    fn an_archive_may_end_with_its_last_file() {
+        let mut archive = TarWriter::new(Vec::new());
+        let header = EntryHeader {
+            kind: EntryKind::File,
+            path: b"file",
+            link: b"",
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            size: 5,
+            mtime: 0,
+            device: (0, 0),
+            xattrs: &[],
+        };
+        archive.header(&header).unwrap();
+        archive.data(b"hello").unwrap();
+        archive.pad(5).unwrap();
+        let whole = archive.finish().unwrap();
+        for length in [517, 518, 1023, 1024, 1536, whole.len()] {
+            let mut reader = TarReader::new(&whole[..length], Limits::default());
+            assert_eq!(reader.next_entry().unwrap().map(|entry| entry.size), Some(5), "{length}");
+            assert!(reader.next_entry().unwrap().is_none(), "{length}");
+        }
+        let mut cut = TarReader::new(&whole[..516], Limits::default());
+        assert!(cut.next_entry().unwrap().is_some() && cut.next_entry().is_err());
     }
 }
