@@ -19,7 +19,7 @@ use crate::units::decimal_size;
 /// there with its size. Exits with 1 when something is not so, with 0 when there are only warnings.
 #[derive(Args, Debug)]
 pub struct CheckArguments {
-    /// The images: NAME, store:NAME or oci:PATH[:NAME]
+    /// The images: NAME, store:NAME, oci:PATH[:NAME], oci-archive:FILE or docker-archive:FILE
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
     /// Read every layer: all programs, and all digests

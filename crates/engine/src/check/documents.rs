@@ -7,7 +7,7 @@ use onetag_oci::{Descriptor, Digest, Document, Index, Manifest, ManifestDocument
 
 use super::CheckError;
 use super::problem::{Finding, Problem, label};
-use crate::content::{ContentError, Contents, Found, LayoutError, Location};
+use crate::content::{ArchiveError, ContentError, Contents, Found, LayoutError, Location};
 use crate::parallel;
 
 /// Indexes in indexes are followed this deep.
@@ -275,6 +275,7 @@ pub(super) fn explain(
         ContentError::DigestMismatch { actual, .. }
         | ContentError::Registry(RegistryError::DigestMismatch { actual, .. })
         | ContentError::Store(StoreError::DigestMismatch { actual, .. })
+        | ContentError::Archive(ArchiveError::Digest { actual, .. })
         | ContentError::Layout(LayoutError::Digest { actual, .. }) => Problem::Content { what, digest, actual },
         ContentError::MediaTypeMismatch { said, actual, .. } => Problem::MediaType { digest, said, actual },
         ContentError::TooLarge { limit, .. } | ContentError::Store(StoreError::TooLarge { limit, .. }) => {

@@ -27,6 +27,9 @@ impl Contents<'_> {
             return Ok(self.engine().client()?.blob_size(reference, digest)?);
         }
         let absent = || ContentError::NotFound { what: digest.to_string() };
+        if let Location::Archive(_) = location {
+            return self.engine().archive(location)?.size(digest).map(Some).ok_or_else(absent);
+        }
         let file = std::fs::metadata(self.local_path(location, digest)?).map_err(|_| absent())?;
         Ok(Some(file.len()))
     }
@@ -50,11 +53,7 @@ impl Contents<'_> {
                 Ok(sink.finish())
             });
         }
-        let path = self.local_path(location, &descriptor.digest)?;
-        let file = File::open(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => ContentError::NotFound { what: descriptor.digest.to_string() },
-            _ => unreadable(&path, source),
-        })?;
+        let (path, file) = self.open_local(location, &descriptor.digest)?;
         let digester = Digester::new(descriptor.digest.algorithm());
         let mut reader = Verifying { inner: file, digester, count: 0 };
         let value = consume(&mut reader);
@@ -70,12 +69,29 @@ impl Contents<'_> {
         Ok(value)
     }
 
+    /// Opens a blob of a place on this host; with the path that messages name.
+    fn open_local(&self, location: &Location, digest: &Digest) -> Result<(PathBuf, Box<dyn Read + Send>)> {
+        let absent = || ContentError::NotFound { what: digest.to_string() };
+        if let Location::Archive(archive) = location {
+            let path = archive.place.path.clone();
+            let source = self.engine().archive(location)?.source(digest).ok_or_else(absent)?;
+            let reader = source.open(0).map_err(|source| unreadable(&path, source))?;
+            return Ok((path, reader));
+        }
+        let path = self.local_path(location, digest)?;
+        match File::open(&path) {
+            Ok(file) => Ok((path, Box::new(file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(absent()),
+            Err(error) => Err(unreadable(&path, error)),
+        }
+    }
+
     /// Where a blob of a place on this host lies.
     fn local_path(&self, location: &Location, digest: &Digest) -> Result<PathBuf> {
         match location {
             Location::Store(_) => Ok(self.engine().store()?.blob_path(digest)),
             Location::Layout(name) => Ok(layout::blob_path(&name.path, digest)),
-            Location::Registry(_) => Err(ContentError::NotFound { what: digest.to_string() }),
+            Location::Registry(_) | Location::Archive(_) => Err(ContentError::NotFound { what: digest.to_string() }),
         }
     }
 }
