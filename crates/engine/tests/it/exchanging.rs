@@ -242,7 +242,7 @@ fn caches_of_buildkit_and_images_are_neither_read_nor_overwritten() {
         to(&mut request, &format!("type=registry,ref={}", setup.reference(name)));
         let (result, _) = setup.try_build(&request);
         let error = result.unwrap_err();
-        assert!(error.hint().unwrap().contains("a name of its own"), "{error:?}");
+        assert!(error.hints()[0].contains("a name of its own"), "{error:?}");
         to(&mut request, &format!("type=registry,ref={},ignore-error=true", setup.reference(name)));
         let (_, log) = setup.build(&request);
         assert!(log.warnings[0].contains("exporting cache"), "{log:#?}");
