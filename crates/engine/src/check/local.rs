@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use onetag_oci::{ImageConfig, Platform};
-use onetag_store::Store;
 use onetag_store::tree::{MergedTree, Node};
+use onetag_store::{LayerId, Store};
 use rustix::fs::FileType;
 
 use super::entry::trace;
@@ -27,14 +27,12 @@ pub(crate) fn check_locally(
     platform: &Platform,
 ) -> Vec<Problem> {
     let platform = platform.normalize();
-    let mut lowers = Vec::new();
-    for layer in snapshot.layers.iter().rev() {
-        let Ok(folder) = store.layer_tree(&layer.id()) else { break };
-        lowers.push(folder);
-    }
-    let is_whole = lowers.len() == snapshot.layers.len();
+    let mut at_hand: Vec<LayerId> = snapshot.ids();
+    let first = at_hand.iter().rposition(|id| !is_at_hand(store, id)).map_or(0, |position| position + 1);
+    let is_whole = first == 0;
+    at_hand.drain(..first);
     let mut problems = Vec::new();
-    if let Ok(merged) = MergedTree::open(&lowers, store.ownership())
+    if let Ok(merged) = store.view(&at_hand)
         && let Ok(trace) = trace(&Local { merged, is_whole }, &config.config)
     {
         problems = judge_trace(&trace, &platform);
@@ -48,6 +46,11 @@ pub(crate) fn check_locally(
         _ => true,
     });
     problems
+}
+
+/// Whether a layer's files are on this host, or held in memory; what is only an archive is not unpacked for this.
+fn is_at_hand(store: &Store, layer: &LayerId) -> bool {
+    store.layer_tree(layer).is_ok() || (matches!(layer, LayerId::Step(_)) && !store.has_layer(layer))
 }
 
 fn named(problem: &Problem) -> Option<String> {
@@ -64,8 +67,10 @@ fn copied(store: &Store, snapshot: &Snapshot, platform: &Platform) -> Vec<Proble
     for layer in &snapshot.layers {
         let Layer::Step(step) = layer else { continue };
         let is_copy = ["COPY ", "ADD "].iter().any(|word| step.description.contains(word));
-        let Some(folder) = is_copy.then(|| store.layer_tree(&layer.id()).ok()).flatten() else { continue };
-        let Ok(tree) = MergedTree::open(&[folder], store.ownership()) else { continue };
+        if !is_copy || !is_at_hand(store, &layer.id()) {
+            continue;
+        }
+        let Ok(tree) = store.view(&[layer.id()]) else { continue };
         let Ok(walk) = tree.walk(Path::new("")) else { continue };
         for entry in walk.flatten() {
             let Node::Leaf(leaf) = &entry.node else { continue };
