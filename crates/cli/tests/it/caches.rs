@@ -86,5 +86,6 @@ fn what_users_of_other_builders_write() {
     let folder = world.onetag.work().join("cache").display().to_string();
     world.onetag.ok(&format!("build --cache-to type=local,dest={folder},mode=max {context}"));
     let built = machine(&world).ok(&format!("build --progress plain --cache-from type=local,src={folder} {context}"));
-    assert_eq!(steps(&built.stderr), (3, 0), "{built}");
+    // The copy of the first stage is not needed: the step that reads it is found by what it once read.
+    assert_eq!(steps(&built.stderr), (2, 0), "{built}");
 }

@@ -33,6 +33,10 @@ Dockerfile:3:6: unknown flag: --form (did you mean from?)
     COPY --form=x a \\
          ^^^^^^^^
     hint: the flags are --chown, --from, --chmod, --link, --exclude, --parents
+Dockerfile:5:5: unsupported mount type \"cash\" (did you mean cache?)
+    RUN --mount=type=cash,target=/c true
+        ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    hint: the types are bind, cache, tmpfs, secret, ssh
 Dockerfile:6:13: time: missing unit in duration \"5\"
     HEALTHCHECK --interval=5 CMD true
                 ^^^^^^^^^^^^
