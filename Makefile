@@ -42,6 +42,8 @@ test: fixtures check $(if $(filter all,$(ONETAG_REQUIRE)),release)
 soak: fixtures
 	ONETAG_SOAK=200 ONETAG_TEST_EXHAUSTIVE=1 ONETAG_STORE_TEST_SECONDS=60 \
 		$(CARGO) test --locked -p onetag-sandbox -p onetag-store --no-fail-fast
+	ONETAG_SOAK=100 $(CARGO) test --locked -p onetag-engine --test it editing
+	ONETAG_SOAK=60 $(CARGO) test --locked -p onetag-cli --test it sharing::a_builder_killed_midway
 
 bench: release fixtures
 	RUSTFLAGS="$(RUSTFLAGS) -C target-feature=+crt-static" \

@@ -24,7 +24,9 @@ impl<'a> Activity<'a> {
     /// Announces and starts an activity.
     pub(crate) fn start(name: &str, sink: &'a Sink<'a>) -> Self {
         let digest = Self::vertex(name);
-        sink(Event::Planned(vec![VertexInfo { digest: digest.clone(), name: name.to_owned(), inputs: Vec::new() }]));
+        let (class, targets) = (None, Vec::new());
+        let info = VertexInfo { digest: digest.clone(), name: name.to_owned(), inputs: Vec::new(), class, targets };
+        sink(Event::Planned(vec![info]));
         sink(Event::Started { vertex: digest.clone(), time: SystemTime::now() });
         Self { digest, sink }
     }

@@ -148,3 +148,10 @@ pub(crate) enum Artifact {
     /// A folder of the host, filtered.
     Local(Arc<LocalContext>),
 }
+
+impl Default for Artifact {
+    /// An empty file system.
+    fn default() -> Self {
+        Self::Snapshot(Arc::default())
+    }
+}

@@ -14,6 +14,14 @@ pub struct CacheRecord {
     pub results: Vec<String>,
 }
 
+/// Who makes what a cache key stands for.
+pub enum Claim {
+    /// This solve: as long as the value lives, others are told [`Claim::Theirs`].
+    Ours(Box<dyn Send>),
+    /// Another solve, which leaves a record when it is done, unless it fails or dies.
+    Theirs,
+}
+
 /// The memory between solves. A record MUST be readable only when its results are: storages that share a machine with
 /// others write the result before the record. Reading something that is gone or unreadable is a miss, not an error;
 /// failing to write costs time later, nothing else.
@@ -26,6 +34,12 @@ pub trait CacheStorage: Send + Sync {
     fn alias(&self, fast: &Digest) -> Option<Digest>;
     /// Remembers where a fast key leads.
     fn put_alias(&self, fast: &Digest, key: &Digest);
+
+    /// Claims the making of what a key stands for, without waiting. A claim MUST end with the process that has it.
+    /// Storages that nobody shares need no claims.
+    fn claim(&self, _key: &Digest) -> Claim {
+        Claim::Ours(Box::new(()))
+    }
 }
 
 #[derive(Default)]

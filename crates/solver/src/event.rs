@@ -4,6 +4,8 @@ use std::time::SystemTime;
 
 use onetag_oci::Digest;
 
+use crate::op::Class;
+
 /// A vertex as it is announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VertexInfo {
@@ -13,6 +15,10 @@ pub struct VertexInfo {
     pub name: String,
     /// The digests of the vertices it is made from.
     pub inputs: Vec<Digest>,
+    /// How heavy its operation is; `None` for what is no operation of a graph.
+    pub class: Option<Class>,
+    /// The labels of the wanted outputs that need it, in their order.
+    pub targets: Vec<String>,
 }
 
 /// Which stream of a process a log line came from.

@@ -8,9 +8,12 @@
 //!    of which an operation only reads content (the source of a copy), the digest of that content. A *fast* key made of
 //!    identities alone leads to the cache key without the content where an earlier solve has seen the pair.
 //! 3. A vertex whose cache key equals that of another one of the same solve shares it, whatever their digests.
-//! 4. What is found in the cache is not executed, and neither is anything that only it would have needed.
+//! 4. What is found in the cache is not executed, and neither is anything that only it would have needed. What another
+//!    solve over the same cache is making is waited for and then found.
 //! 5. The rest runs in parallel on blocking threads, limited by [`Class`]; the first failure cancels what runs, unless
 //!    the solve keeps going.
+//!
+//! [`Solver::plan`] tells what a solve would do, as far as that can be known without executing anything.
 //!
 //! This crate knows no file, container or network: operations come from a [`Worker`], memory from a [`CacheStorage`].
 //!
@@ -30,11 +33,11 @@ mod graph;
 mod op;
 mod scheduler;
 
-pub use cache::{CacheRecord, CacheStorage, MemoryCache};
+pub use cache::{CacheRecord, CacheStorage, Claim, MemoryCache};
 pub use cancel::{CancelGuard, Cancellation};
 pub use error::{GraphError, OpError, SolveError};
 pub use event::{Event, LogStream, Status, VertexInfo};
 pub use graph::{Graph, Vertex};
 pub use onetag_llb::Edge;
 pub use op::{Class, ExecContext, Kind, Op, Worker};
-pub use scheduler::{SolveOutcome, SolveRecord, Solver, SolverOptions};
+pub use scheduler::{Expectation, Plan, PlannedVertex, SolveOutcome, SolveRecord, Solver, SolverOptions};

@@ -50,6 +50,11 @@ pub trait Op<R>: Send + Sync {
         None
     }
 
+    /// Of a source, whether making its outputs fetches content from elsewhere. A plan then leaves it alone.
+    fn is_fetched(&self) -> bool {
+        false
+    }
+
     /// The numbers of the inputs that count by content rather than by identity.
     fn content_inputs(&self) -> Vec<usize> {
         Vec::new()
@@ -61,6 +66,11 @@ pub trait Op<R>: Send + Sync {
     /// The worker's own, when content cannot be read; the vertex fails with it.
     fn content_key(&self, _index: usize, _input: &R, _context: &ExecContext<'_>) -> Result<Option<Digest>, OpError> {
         Ok(None)
+    }
+
+    /// Whether that content can be read as it is, with nothing to fetch before. A plan reads no other.
+    fn is_at_hand(&self, _index: usize, _input: &R) -> bool {
+        true
     }
 
     /// Makes the outputs. Long work MUST watch the context's cancellation.
@@ -82,6 +92,11 @@ pub trait Worker: Send + Sync {
     /// # Errors
     /// The worker's own, for vertices that it does not understand.
     fn op(&self, vertex: &Self::Vertex) -> Result<Box<dyn Op<Self::Result>>, OpError>;
+
+    /// How heavy the operation of a vertex is, for display, where that can be told without making it.
+    fn class(&self, vertex: &Self::Vertex) -> Option<Class> {
+        self.op(vertex).ok().map(|op| op.class())
+    }
 
     /// The result that was saved under `name`, if it still exists. Cheap: content stays where it is.
     fn load(&self, name: &str) -> Option<Self::Result>;

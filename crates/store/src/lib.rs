@@ -16,6 +16,7 @@
 
 mod blobs;
 mod check;
+mod claims;
 mod collect;
 mod database;
 mod deferred;
@@ -42,6 +43,7 @@ pub mod tree;
 
 pub use blobs::{BlobWriter, GrowingBlob, GrowingReader};
 pub use check::{CheckReport, Damage, Fetch, Finding};
+pub use claims::WorkClaim;
 pub use collect::{PruneOptions, PruneReport, Usage, UsageKind};
 pub use database::{Database, Record, RecordStorage};
 pub use error::{Error, Result};

@@ -9,6 +9,7 @@ const NO_DAEMON: &str = "onetag has no daemon and keeps no containers: `onetag r
 /// Command paths under `onetag` with a hint each.
 const REFUSED: &[(&str, &str)] = &[
     ("attach", NO_DAEMON),
+    ("bake", "`onetag build` builds one target; a shell script of several does what a bake file does"),
     ("commit", "describe the change in a Dockerfile and run `onetag build`"),
     ("compose", "onetag runs single images: `onetag run IMAGE`"),
     ("context", "onetag has no daemon to choose; builders are `onetag builder ls`"),

@@ -1,8 +1,11 @@
 //! The progress of a build on the terminal: `plain`, `tty`, `rawjson`, `quiet`.
 
+mod palette;
 mod plain;
 mod reporter;
+mod rows;
 mod status;
+mod text;
 mod trace;
 mod tty;
 
@@ -16,12 +19,17 @@ pub use status::{Log, Status, Update, Vertex, Warning};
 
 use crate::context::variable;
 use crate::error::{CommandError, CommandResult};
+use palette::Palette;
 use trace::Trace;
+use tty::Window;
 
 /// Without news the display is refreshed this often.
 const TICK: Duration = Duration::from_millis(150);
 /// With news it is refreshed at most this often.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// So many lines of a running step's output are shown where BUILDKIT_TTY_LOG_LINES does not say.
+const LOG_LINES: usize = 6;
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,21 +122,17 @@ fn show(mode: Mode, description: String, updates: &Receiver<Update>) -> io::Resu
             printer.finish(&mut trace)
         }
         Mode::Tty => {
-            let colour = variable("NO_COLOR").is_none();
-            let mut printer = tty::TtyPrinter::new(io::BufWriter::new(out), description, colour);
+            let palette = Palette::choose(variable("NO_COLOR").is_some(), variable("BUILDKIT_COLORS").as_deref());
+            let mut printer = tty::TtyPrinter::new(io::BufWriter::new(out), description, palette, log_lines());
             let mut trace = Trace::default();
             pump(updates, |update| match update {
                 Some(update) => {
                     trace.apply(update);
                     Ok(())
                 }
-                None => {
-                    let (width, height) = window();
-                    printer.draw(&trace, width, height, false)
-                }
+                None => printer.draw(&mut trace, window(), false),
             })?;
-            let (width, height) = window();
-            printer.finish(&mut trace, width, height)
+            printer.finish(&mut trace, window())
         }
     }
 }
@@ -161,12 +165,17 @@ fn raw_json(out: &mut impl Write, updates: &Receiver<Update>) -> io::Result<()> 
     out.flush()
 }
 
-fn window() -> (usize, usize) {
+/// How many lines of a running step's output the live view shows.
+fn log_lines() -> usize {
+    variable("BUILDKIT_TTY_LOG_LINES").and_then(|lines| lines.parse().ok()).unwrap_or(LOG_LINES)
+}
+
+fn window() -> Window {
     match terminal_size::terminal_size_of(io::stderr()) {
         Some((terminal_size::Width(width), terminal_size::Height(height))) if width > 0 && height > 0 => {
-            (usize::from(width), usize::from(height))
+            Window { width: usize::from(width), height: usize::from(height) }
         }
-        _ => (80, 10),
+        _ => Window { width: 80, height: 10 },
     }
 }
 

@@ -33,6 +33,8 @@ impl Reporter {
             completed: None,
             cached: false,
             error: String::new(),
+            class: None,
+            targets: Vec::new(),
         };
         self.steps.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone(), vertex.clone());
         self.send(Update { vertexes: vec![vertex], ..Update::default() });

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
+use onetag_engine::build::Class;
 use onetag_oci::Digest;
 use serde::{Serialize, Serializer};
 
@@ -45,6 +46,12 @@ pub struct Vertex {
     /// Why it failed; empty when it did not.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub error: String,
+    /// How heavy it is, of a step of the graph.
+    #[serde(skip)]
+    pub class: Option<Class>,
+    /// The platforms whose images need it.
+    #[serde(skip)]
+    pub targets: Vec<String>,
 }
 
 impl Vertex {

@@ -24,6 +24,8 @@ fn vertex(name: &str, started: Option<i64>, completed: Option<i64>) -> Vertex {
         completed: completed.map(at),
         cached: false,
         error: String::new(),
+        class: None,
+        targets: Vec::new(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
 use jiff::Timestamp;
+use onetag_engine::build::Class;
 use onetag_oci::Digest;
 
 use super::status::{Log, Status, Update, Vertex, Warning};
@@ -63,6 +64,16 @@ impl Step {
     /// Whether it has started.
     pub fn is_started(&self) -> bool {
         !self.intervals.is_empty()
+    }
+
+    /// When it started first.
+    pub fn started_at(&self) -> Option<Timestamp> {
+        self.intervals.keys().next().copied()
+    }
+
+    /// Whether it runs under emulation.
+    pub fn is_emulated(&self) -> bool {
+        self.vertex.class == Some(Class::Emulated)
     }
 
     /// Whether all that started of it has ended.
@@ -199,6 +210,30 @@ impl Trace {
     /// How many steps there are, and how many have ended.
     pub fn progress(&self) -> (usize, usize) {
         (self.steps.values().filter(|step| step.is_completed()).count(), self.steps.len())
+    }
+
+    /// The platforms, in the order in which the steps that need the most of them name them.
+    pub fn targets(&self) -> Vec<&String> {
+        let mut lists: Vec<&Vec<String>> = self.steps.values().map(|step| &step.vertex.targets).collect();
+        lists.sort_by_key(|list| (usize::MAX - list.len(), *list));
+        let mut targets = Vec::new();
+        for target in lists.into_iter().flatten() {
+            if !targets.contains(&target) {
+                targets.push(target);
+            }
+        }
+        targets
+    }
+
+    /// Keeps of the output of steps with news what a display may still show.
+    pub fn shorten_output(&mut self, lines: usize) {
+        for digest in std::mem::take(&mut self.updates) {
+            let Some(step) = self.steps.get_mut(&digest) else { continue };
+            let excess = step.lines.len().saturating_sub(lines.max(1));
+            for line in step.lines.drain(..excess).collect::<Vec<_>>() {
+                step.remember(line);
+            }
+        }
     }
 
     /// What failed steps wrote last, between rules.

@@ -15,6 +15,7 @@ mod debian;
 mod dockerfiles;
 mod emulators;
 mod faults;
+mod graphs;
 mod hostile_indexes;
 mod index_edits;
 mod index_truth;
@@ -29,6 +30,7 @@ mod preflight;
 mod release;
 mod secured;
 mod serve;
+mod sharing;
 mod source_rules;
 mod support;
 #[path = "../../../../tests/support/vectors.rs"]

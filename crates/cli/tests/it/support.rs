@@ -4,7 +4,7 @@ use onetag_oci::Platform;
 use onetag_testkit::fixture::{self, Image, Multi, PLATFORMS};
 use onetag_testkit::host::{has_foreign_handlers, private_binfmt};
 use onetag_testkit::user::User;
-use onetag_testkit::{Onetag, Served};
+use onetag_testkit::{Finished, Onetag, Served};
 
 /// The binary that cargo built for these tests.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_onetag");
@@ -119,4 +119,14 @@ pub fn machine(platform: &str) -> &'static str {
         "linux/ppc64le" => "ppc64le",
         other => panic!("no machine known for {other}"),
     }
+}
+
+/// How often steps of a build with plain progress wrote exactly this line: `#5 0.050 TEXT`.
+pub fn said(finished: &Finished, text: &str) -> usize {
+    let written = |line: &str| {
+        let mut words = line.strip_prefix('#')?.splitn(3, ' ').skip(1);
+        words.next()?.parse::<f64>().ok()?;
+        words.next().map(|written| written == text)
+    };
+    finished.stderr.lines().filter(|line| written(line) == Some(true)).count()
 }

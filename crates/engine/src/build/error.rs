@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use onetag_dockerfile::diagnostic::Diagnostic;
-use onetag_oci::Digest;
+use onetag_oci::{Digest, Platform};
 
+use super::FailedPlatform;
 use crate::cache::CacheError;
 use crate::catalog::CatalogError;
 use crate::context::ContextError;
@@ -71,6 +72,14 @@ pub enum BuildError {
         /// What to type to mend it.
         hint: Option<String>,
     },
+    /// Of several platforms some could not be built.
+    #[error("failed to solve: {}", super::partial::summary(failed))]
+    Platforms {
+        /// Those, with their causes.
+        failed: Vec<FailedPlatform>,
+        /// Those that were built, and are exported nowhere.
+        built: Vec<Platform>,
+    },
     /// The graph makes no sense; a fault of this program.
     #[error("failed to solve")]
     Solver(#[source] onetag_solver::SolveError),
@@ -109,10 +118,11 @@ fn first(diagnostics: &[Diagnostic]) -> String {
 
 impl BuildError {
     /// The lines of the Dockerfile that the error is about, as BuildKit prints them.
-    pub fn excerpt(&self) -> Option<&str> {
+    pub fn excerpt(&self) -> Option<String> {
         match self {
-            Self::Syntax { excerpt, .. } => Some(excerpt),
-            Self::Dockerfile { excerpt, .. } | Self::Step { excerpt, .. } => excerpt.as_deref(),
+            Self::Syntax { excerpt, .. } => Some(excerpt.clone()),
+            Self::Dockerfile { excerpt, .. } | Self::Step { excerpt, .. } => excerpt.clone(),
+            Self::Platforms { failed, .. } => super::partial::excerpts(failed),
             _ => None,
         }
     }
@@ -135,6 +145,7 @@ impl BuildError {
             }
             Self::CacheExport { source, .. } => source.hint().map(str::to_owned).into_iter().collect(),
             Self::Export(error) if error.is_changed_context() => vec![crate::context::CHANGED_HINT.to_owned()],
+            Self::Platforms { failed, built } => super::partial::hint(failed, built).into_iter().collect(),
             _ => Vec::new(),
         }
     }

@@ -5,13 +5,16 @@ mod definition;
 mod error;
 mod lock;
 mod outcome;
+mod partial;
+mod plan;
 mod preflight;
 mod remote;
 mod request;
 mod solve;
+mod verify;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use onetag_dockerfile::resolver::ResolveMode;
@@ -19,14 +22,18 @@ use onetag_dockerfile::{Dockerfile, LowerOptions, Lowered, lower};
 use onetag_llb::OpKind;
 use onetag_oci::{Descriptor, Platform, Reference};
 use onetag_solver::{Cancellation, SolveRecord};
+pub use onetag_solver::{Class, Expectation};
 use onetag_store::LayerId;
 
 pub use check::CheckOutcome;
 pub use error::BuildError;
 pub use lock::LockChoice;
 pub use outcome::{BuildOutcome, PlatformOutcome};
+pub use partial::FailedPlatform;
+pub use plan::{BuildPlan, PlannedStep};
 pub use remote::is_archive;
 pub use request::{BuildContext, BuildRequest, DockerfileSource};
+pub use verify::{Difference, Verification};
 
 use crate::Engine;
 use crate::cache::{BuildCache, CacheError, CachePlace, CacheWriter, Imported};
@@ -46,6 +53,7 @@ use crate::resolve::BuildResolver;
 use crate::snapshot::{Layer, Snapshot};
 use definition::{Definition, Text};
 pub(crate) use lock::UsedLock;
+use partial::Platforms;
 use remote::Fetcher;
 use solve::Solved;
 
@@ -64,18 +72,15 @@ impl Engine {
         sink: &Sink<'_>,
     ) -> Result<BuildOutcome, BuildError> {
         let started = SystemTime::now();
-        if let BuildContext::Local(path) = &request.context
-            && !path.is_dir()
-        {
-            return Err(ContextError::NotFound { path: path.clone() }.into());
-        }
         let sources = KnownSources::default();
-        let definition = Definition::read(request, self.text(request, &sources, cancellation, sink)?)?;
+        let definition = self.define(request, &sources, cancellation, sink)?;
         let catalog = self.locked_catalog(request, &definition, sink)?;
-        let lowered = self.lower_all(request, &definition, &catalog, sink)?;
+        let mut lowered = self.lower_all(request, &definition, &catalog, sink)?;
+        let failed = Mutex::new(lowered.take_failed());
+        let lowered = lowered.into_made();
         let imported = Imported::read(self, &request.cache_from, sink);
         let (definition, lowered, catalog) = (&definition, &lowered, &catalog);
-        let build = Build { engine: self, request, definition, lowered, catalog, sources: &sources, started };
+        let build = Build { engine: self, request, definition, lowered, failed, catalog, sources: &sources, started };
         let layers = Arc::new(Layers::new(self.clone()));
         match build.run(&layers, &imported, cancellation, sink) {
             // What the cache promised is not there: the build does without it, once.
@@ -86,6 +91,20 @@ impl Engine {
                 build.run(&layers, &Imported::default(), cancellation, sink)
             }
             result => result,
+        }
+    }
+
+    /// Reads what is to be built.
+    fn define(
+        &self,
+        request: &BuildRequest,
+        sources: &KnownSources,
+        cancellation: &Cancellation,
+        sink: &Sink<'_>,
+    ) -> Result<Definition, BuildError> {
+        match &request.context {
+            BuildContext::Local(path) if !path.is_dir() => Err(ContextError::NotFound { path: path.clone() }.into()),
+            _ => Definition::read(request, self.text(request, sources, cancellation, sink)?),
         }
     }
 
@@ -115,7 +134,7 @@ impl Engine {
         let definition = Definition::read(request, text)?;
         let catalog = self.locked_catalog(request, &definition, sink)?;
         let lowered = self.lower_all(request, &definition, &catalog, sink)?;
-        Ok(lowered.into_iter().map(|lowered| lowered.graph).collect())
+        Ok(lowered.into_made().into_iter().map(|lowered| lowered.graph).collect())
     }
 
     /// Images as the lock file beside the Dockerfile pins them, where there is one.
@@ -158,7 +177,7 @@ impl Engine {
         definition: &Definition,
         catalog: &Catalog,
         sink: &Sink<'_>,
-    ) -> Result<Vec<Lowered>, BuildError> {
+    ) -> Result<Platforms<Lowered>, BuildError> {
         let resolver = BuildResolver::new(catalog, sink)
             .with_files(definition.folder.clone(), definition.path.clone())
             .with_contexts(request.build_contexts.clone())
@@ -179,7 +198,15 @@ impl Engine {
                     .collect()
             }),
         };
-        let lowered = preflight::passed(self, definition, &platforms, results)?;
+        let labels: Vec<Platform> =
+            platforms.iter().map(|platform| platform.clone().unwrap_or_else(Platform::host)).collect();
+        let results: Vec<Result<Lowered, BuildError>> = match request.keep_going {
+            true => {
+                results.into_iter().map(|result| result.map_err(|error| definition.lowering_error(error))).collect()
+            }
+            false => preflight::passed(self, definition, &platforms, results)?.into_iter().map(Ok).collect(),
+        };
+        let lowered = Platforms::new(labels.into_iter().zip(results), request.keep_going)?;
         for message in self.report_checks(request, definition, catalog, &resolver)? {
             sink(Event::Warning { vertex: definition.vertex(), message });
         }
@@ -238,6 +265,8 @@ struct Build<'a> {
     request: &'a BuildRequest,
     definition: &'a Definition,
     lowered: &'a [Lowered],
+    /// The platforms that are lost, by now.
+    failed: Mutex<Vec<FailedPlatform>>,
     catalog: &'a Arc<Catalog>,
     sources: &'a KnownSources,
     started: SystemTime,
@@ -254,12 +283,47 @@ impl Build<'_> {
     ) -> Result<BuildOutcome, BuildError> {
         let Self { engine, request, definition, lowered, catalog, .. } = self;
         let session = Arc::new(engine.session(request, catalog, layers, self.sources)?);
-        let solved = engine.solve(request, definition, lowered, &session, cancellation, sink, imported)?;
+        let mut solved = engine.solve(request, definition, lowered, &session, cancellation, sink, imported)?;
         if cancellation.is_cancelled() {
             return Err(BuildError::Cancelled);
         }
-        let parts: Vec<Part<'_>> =
-            lowered.iter().zip(&solved.snapshots).map(|(lowered, snapshot)| Part::new(lowered, snapshot)).collect();
+        if layers.is_cache_broken() && solved.snapshots.has_failed() {
+            // Not the platforms' fault: they are built once more, without the cache.
+            return Err(solved.snapshots.take_failed().remove(0).error);
+        }
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = failed.len();
+        failed.extend(solved.snapshots.take_failed());
+        partial::settle(request, &mut failed, solved.snapshots.labels())?;
+        let result = self.publish(&solved, layers, imported, cancellation, sink);
+        match result {
+            Ok(mut outcome) => {
+                outcome.failed = std::mem::take(&mut failed);
+                Ok(outcome)
+            }
+            Err(error) => {
+                failed.truncate(known);
+                Err(error)
+            }
+        }
+    }
+
+    /// Brings what was made where it should go.
+    fn publish(
+        &self,
+        solved: &Solved,
+        layers: &Arc<Layers>,
+        imported: &Imported,
+        cancellation: &Cancellation,
+        sink: &Sink<'_>,
+    ) -> Result<BuildOutcome, BuildError> {
+        let Self { engine, request, definition, catalog, .. } = self;
+        let made = self.lowered.iter().zip(solved.snapshots.results());
+        let made: Vec<(&Lowered, &Arc<Snapshot>)> =
+            made.filter_map(|(lowered, snapshot)| Some((lowered, snapshot.as_ref()?))).collect();
+        let parts: Vec<Part<'_>> = made.iter().map(|(lowered, snapshot)| Part::new(lowered, snapshot)).collect();
+        let lowered: Vec<Lowered> = made.iter().map(|(lowered, _)| (*lowered).clone()).collect();
+        let lowered = lowered.as_slice();
         engine.report_lies(&parts, definition, sink)?;
         let is_inline = request.cache_to.iter().any(|export| export.place == CachePlace::Inline);
         let facts = Facts {
@@ -272,6 +336,7 @@ impl Build<'_> {
         };
         let known = |snapshot: &Snapshot, built: &[BuiltLayer]| self.vertex_layers(&solved.records, snapshot, built);
         let assembler = Assembler::new(engine, layers)
+            .with_index(request.platforms.len() > 1)
             .with_inline_cache(is_inline.then_some(solved.records.as_slice()))
             .with_attestations(attest(&facts, &known));
         let mut outcome = engine.export(request, &parts, &assembler, layers, cancellation, sink)?;
@@ -281,7 +346,7 @@ impl Build<'_> {
             outcome.provenance =
                 (0..lowered.len()).map(|position| provenance::recorded(&facts, position, mode, &layers)).collect();
         }
-        self.export_caches(&solved, layers, &assembler, cancellation, sink)?;
+        self.export_caches(solved, layers, &assembler, cancellation, sink)?;
         BuildCache::new(engine.store()?, imported, catalog).adopt(&solved.imported);
         Ok(outcome)
     }
@@ -334,7 +399,7 @@ impl Build<'_> {
             layers,
             assembler,
             records: &solved.records,
-            finals: solved.snapshots.clone(),
+            finals: solved.snapshots.results().iter().flatten().cloned().collect(),
             pushed: request.outputs.iter().flat_map(names).map(|name| name.name_only()).collect(),
         };
         for export in request.cache_to.iter().filter(|export| export.place != CachePlace::Inline) {

@@ -2,10 +2,11 @@
 
 use onetag_oci::{Descriptor, Digest, Platform, Reference};
 
+use super::FailedPlatform;
 use crate::export::{BuiltImage, ExportOptions, Part, Target, layout_entry};
 
 /// What a build gives.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct BuildOutcome {
     /// The index or, for a single platform, the manifest that was exported; none when no image was.
     pub descriptor: Option<Descriptor>,
@@ -17,6 +18,8 @@ pub struct BuildOutcome {
     pub platforms: Vec<PlatformOutcome>,
     /// The provenance of each platform, in SLSA's version 0.2, where it was asked for.
     pub provenance: Vec<serde_json::Value>,
+    /// What was asked for and is missing; only where that is allowed.
+    pub failed: Vec<FailedPlatform>,
 }
 
 /// One platform of a build.
@@ -46,6 +49,7 @@ impl BuildOutcome {
             names: Vec::new(),
             platforms: parts.iter().map(platform).collect(),
             provenance: Vec::new(),
+            failed: Vec::new(),
         }
     }
 

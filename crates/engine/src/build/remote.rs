@@ -113,14 +113,15 @@ impl Fetcher<'_> {
             session: self.session,
             imported: &Imported::default(),
             keep_going: false,
+            labels: Vec::new(),
             cancellation: self.cancellation,
             sink: self.sink,
         };
         let outcome = run.run(&graph, graph.roots(), None)?;
-        let artifact = outcome.results.first().ok_or(BuildError::Cancelled)?;
+        let artifact = outcome.results.into_iter().next().unwrap_or(Err(BuildError::Cancelled))?;
         let vertex = graph.roots().first().map_or_else(|| Digest::sha256(b""), |root| root.vertex.clone());
         let context = ExecContext::new(&vertex, self.cancellation, self.sink);
-        self.session.tree(artifact, &context).map_err(|error| BuildError::Step {
+        self.session.tree(&artifact, &context).map_err(|error| BuildError::Step {
             vertex: vertex.clone(),
             name: String::new(),
             source: Arc::new(error),

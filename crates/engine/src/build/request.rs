@@ -108,6 +108,8 @@ pub struct BuildRequest {
     pub local_unique: String,
     /// Finish the other platforms when one fails.
     pub keep_going: bool,
+    /// Export what could be built when a platform fails; has a meaning with `keep_going` only.
+    pub allow_partial: bool,
 }
 
 impl BuildContext {
@@ -153,6 +155,7 @@ impl BuildRequest {
             scratch: None,
             local_unique: "onetag".to_owned(),
             keep_going: false,
+            allow_partial: false,
         }
     }
 }

@@ -13,6 +13,7 @@ use onetag_oci::{Digest, Platform};
 use onetag_solver::{Edge, Graph, SolveError, SolveRecord, Solver, SolverOptions};
 
 use super::definition::Definition;
+use super::partial::Platforms;
 use super::{BuildContext, BuildError, BuildRequest, CONTEXT, Cancellation, Event, Sink};
 use crate::Engine;
 use crate::cache::{BuildCache, Imported};
@@ -25,8 +26,8 @@ use crate::snapshot::{Artifact, Snapshot};
 
 /// What a solve gives.
 pub(super) struct Solved {
-    /// The results of all platforms, in their order.
-    pub(super) snapshots: Vec<Arc<Snapshot>>,
+    /// What came of all platforms, in their order.
+    pub(super) snapshots: Platforms<Arc<Snapshot>>,
     /// What the solver knows of the vertices.
     pub(super) records: Vec<SolveRecord>,
     /// The keys of the records that were taken from caches elsewhere.
@@ -49,27 +50,21 @@ impl Engine {
         imported: &Imported,
     ) -> Result<Solved, BuildError> {
         let merged = llb::Graph::merge(lowered.iter().map(|lowered| &lowered.graph));
-        let roots: Vec<Edge> = lowered.iter().filter_map(|lowered| lowered.result.clone()).collect();
-        let run = GraphRun { engine: self, session, imported, keep_going: request.keep_going, cancellation, sink };
+        let with_result = || lowered.iter().filter(|lowered| lowered.result.is_some());
+        let roots: Vec<Edge> = with_result().filter_map(|lowered| lowered.result.clone()).collect();
+        let labels = with_result().map(|lowered| lowered.image.platform().to_string()).collect();
+        let keep_going = request.keep_going;
+        let run = GraphRun { engine: self, session, imported, keep_going, labels, cancellation, sink };
         let RunOutcome { results, records, used } = run.run(&merged, &roots, Some(definition))?;
         let mut results = results.into_iter();
-        let mut snapshots = Vec::with_capacity(lowered.len());
-        for lowered in lowered {
-            let artifact = match &lowered.result {
-                Some(_) => results.next(),
-                None => None,
+        let snapshot = |lowered: &Lowered| {
+            let result = match lowered.result {
+                Some(_) => results.next().unwrap_or(Err(BuildError::Cancelled)),
+                None => Ok(Artifact::default()),
             };
-            snapshots.push(match artifact {
-                Some(Artifact::Snapshot(snapshot)) => snapshot,
-                Some(Artifact::Local(local)) => session.materialize(&local).map_err(|error| {
-                    let source: Arc<dyn std::error::Error + Send + Sync> = Arc::new(error);
-                    let vertex = lowered.result.as_ref().map(|edge| edge.vertex.clone());
-                    let vertex = vertex.unwrap_or_else(|| Digest::sha256(b""));
-                    BuildError::Step { vertex, name: String::new(), source, excerpt: None, hint: None }
-                })?,
-                None => Arc::default(),
-            });
-        }
+            (lowered.image.platform(), result.and_then(|artifact| materialized(session, lowered, artifact)))
+        };
+        let snapshots = Platforms::new(lowered.iter().map(snapshot), request.keep_going)?;
         Ok(Solved { snapshots, records, imported: used, pins: Arc::clone(&session.sources.pins) })
     }
 
@@ -101,6 +96,19 @@ impl Engine {
     }
 }
 
+/// The file system of a result; a folder of the host has to become one first.
+fn materialized(session: &Session, lowered: &Lowered, artifact: Artifact) -> Result<Arc<Snapshot>, BuildError> {
+    match artifact {
+        Artifact::Snapshot(snapshot) => Ok(snapshot),
+        Artifact::Local(local) => session.materialize(&local).map_err(|error| {
+            let source: Arc<dyn std::error::Error + Send + Sync> = Arc::new(error);
+            let vertex = lowered.result.as_ref().map(|edge| edge.vertex.clone());
+            let vertex = vertex.unwrap_or_else(|| Digest::sha256(b""));
+            BuildError::Step { vertex, name: String::new(), source, excerpt: None, hint: None }
+        }),
+    }
+}
+
 /// The folders behind the names of local sources.
 fn contexts(request: &BuildRequest) -> BTreeMap<String, PathBuf> {
     let named = request.build_contexts.iter().filter(|(_, value)| !value.contains("://"));
@@ -124,14 +132,16 @@ pub(super) struct GraphRun<'a> {
     pub(super) session: &'a Arc<Session>,
     pub(super) imported: &'a Imported,
     pub(super) keep_going: bool,
+    /// The platforms of the roots, for display.
+    pub(super) labels: Vec<String>,
     pub(super) cancellation: &'a Cancellation,
     pub(super) sink: &'a Sink<'a>,
 }
 
 /// What running a graph gives.
 pub(super) struct RunOutcome {
-    /// The results of the roots, in their order.
-    pub(super) results: Vec<Artifact>,
+    /// The results of the roots, in their order; failures only where the run keeps going.
+    pub(super) results: Vec<Result<Artifact, BuildError>>,
     /// What the solver knows of the vertices.
     records: Vec<SolveRecord>,
     /// The keys of the records that were taken from caches elsewhere.
@@ -149,17 +159,40 @@ impl GraphRun<'_> {
         let graph = Graph::try_from(merged).map_err(|error| BuildError::Solver(error.into()))?;
         let worker = BuildWorker { session: Arc::clone(self.session) };
         let cache = BuildCache::new(self.engine.store()?, self.imported, &self.session.catalog);
+        let send = |event: Event| (self.sink)(event);
+        let outcome = Solver::new(&worker, &cache, self.options()).solve(&graph, roots, self.cancellation, &send);
+        let outcome = outcome.map_err(|error| BuildError::Solver(error.into()))?;
+        self.session.files.keep();
+        let failure = |error| failure(error, merged, definition);
+        if let (false, Some(error)) = (self.keep_going, outcome.error()) {
+            return Err(failure(error));
+        }
+        let records = outcome.records;
+        let results = outcome.results.into_iter().map(|result| result.map_err(failure)).collect();
+        Ok(RunOutcome { results, records, used: cache.used() })
+    }
+
+    /// Tells what [`GraphRun::run`] would do.
+    pub(super) fn plan(
+        &self,
+        merged: &llb::Graph,
+        roots: &[Edge],
+        definition: &Definition,
+    ) -> Result<onetag_solver::Plan, BuildError> {
+        let graph = Graph::try_from(merged).map_err(|error| BuildError::Solver(error.into()))?;
+        let worker = BuildWorker { session: Arc::clone(self.session) };
+        let cache = BuildCache::new(self.engine.store()?, self.imported, &self.session.catalog);
+        let plan = Solver::new(&worker, &cache, self.options()).plan(&graph, roots, self.cancellation);
+        self.session.files.keep();
+        plan.map_err(|error| failure(error, merged, Some(definition)))
+    }
+
+    fn options(&self) -> SolverOptions {
         let mut options = SolverOptions::for_processors(std::thread::available_parallelism().map_or(2, usize::from));
         options.keep_going = self.keep_going;
         options.salt = salt();
-        let solver = Solver::new(&worker, &cache, options);
-        let send = |event: Event| (self.sink)(event);
-        let outcome = solver.solve(&graph, roots, self.cancellation, &send);
-        let outcome = outcome.map_err(|error| BuildError::Solver(error.into()))?;
-        self.session.files.keep();
-        let records = outcome.records.clone();
-        let results = outcome.into_results().map_err(|error| failure(error, merged, definition))?;
-        Ok(RunOutcome { results, records, used: cache.used() })
+        options.labels.clone_from(&self.labels);
+        options
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use onetag_oci::{Digest, Reference};
-use onetag_solver::{CacheRecord, CacheStorage};
+use onetag_solver::{CacheRecord, CacheStorage, Claim};
 use onetag_store::{Resource, Store};
 
 use super::document::{CacheLayer, Entry};
@@ -130,7 +130,7 @@ pub(crate) struct BuildCache<'a> {
 
 impl<'a> BuildCache<'a> {
     pub(crate) fn new(store: &Store, imported: &'a Imported, catalog: &Arc<Catalog>) -> Self {
-        let local = StoreCache::new(store.database());
+        let local = StoreCache::new(store);
         Self { local, store: store.clone(), imported, catalog: Arc::clone(catalog), used: Mutex::default() }
     }
 
@@ -205,5 +205,9 @@ impl CacheStorage for BuildCache<'_> {
 
     fn put_alias(&self, fast: &Digest, key: &Digest) {
         self.local.put_alias(fast, key);
+    }
+
+    fn claim(&self, key: &Digest) -> Claim {
+        self.local.claim(key)
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use onetag_oci::Digest;
-use onetag_solver::{CacheRecord, CacheStorage};
-use onetag_store::{Database, RecordStorage, Resource};
+use onetag_solver::{CacheRecord, CacheStorage, Claim};
+use onetag_store::{Database, RecordStorage, Resource, Store};
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::{Layer, Made, Snapshot};
@@ -23,12 +23,13 @@ struct Stored {
 
 /// See the module.
 pub(crate) struct StoreCache {
+    store: Store,
     database: Arc<Database>,
 }
 
 impl StoreCache {
-    pub(crate) fn new(database: Arc<Database>) -> Self {
-        Self { database }
+    pub(crate) fn new(store: &Store) -> Self {
+        Self { store: store.clone(), database: store.database() }
     }
 }
 
@@ -71,5 +72,14 @@ impl CacheStorage for StoreCache {
 
     fn put_alias(&self, fast: &Digest, key: &Digest) {
         let _ = self.database.put(ALIASES, fast.as_str().as_bytes(), key.as_str().as_bytes(), &[]);
+    }
+
+    fn claim(&self, key: &Digest) -> Claim {
+        match self.store.claim_work(key) {
+            Ok(None) => Claim::Theirs,
+            Ok(Some(claim)) => Claim::Ours(Box::new(claim)),
+            // Doing twice what could be done once is no failure.
+            Err(_) => Claim::Ours(Box::new(())),
+        }
     }
 }

@@ -124,11 +124,19 @@ pub(crate) struct Assembler<'a> {
     /// What the images say of the solver's records, where they carry an inline cache.
     inline: Option<&'a [SolveRecord]>,
     attest: Option<Attest<'a>>,
+    /// Whether one platform alone gets an index as well.
+    is_index: bool,
 }
 
 impl<'a> Assembler<'a> {
     pub(crate) fn new(engine: &'a Engine, layers: &'a Layers) -> Self {
-        Self { engine, layers, exported: Mutex::default(), inline: None, attest: None }
+        Self { engine, layers, exported: Mutex::default(), inline: None, attest: None, is_index: false }
+    }
+
+    /// The same; several platforms were asked for, so that the image is an index whatever came of them.
+    pub(crate) fn with_index(mut self, is_index: bool) -> Self {
+        self.is_index = is_index;
+        self
     }
 
     /// Puts an inline cache of these records into the images, or none.
@@ -167,7 +175,7 @@ impl<'a> Assembler<'a> {
         if let Some(attest) = attest {
             self.add_attestations(parts, &mut platforms, attest, options, activity)?;
         }
-        let is_index = parts.len() > 1 || attest.is_some();
+        let is_index = self.is_index || parts.len() > 1 || attest.is_some();
         check_annotations(&annotations, &platforms, is_index, options)?;
         let index = is_index.then(|| index(&platforms, options, &annotations));
         if let Some(index) = &index {

@@ -114,7 +114,7 @@ pub struct ExportOptions {
     pub oci_media_types: bool,
     /// Whether attestation manifests are artifacts that refer to their images; without, they look like images.
     pub oci_artifact: bool,
-    /// Whether files are not younger than SOURCE_DATE_EPOCH.
+    /// Whether files of new layers are not younger than SOURCE_DATE_EPOCH, where that is given.
     pub rewrite_timestamp: bool,
     /// Whether no tag is moved.
     pub push_by_digest: bool,
@@ -134,7 +134,7 @@ impl ExportOptions {
             force_compression: false,
             oci_media_types: true,
             oci_artifact: true,
-            rewrite_timestamp: false,
+            rewrite_timestamp: true,
             push_by_digest: false,
             platform_split: None,
             annotations: Vec::new(),
@@ -201,7 +201,7 @@ impl ExportOptions {
         self.force_compression = flag(&mut attributes, "force-compression")?.unwrap_or_default();
         self.oci_media_types = flag(&mut attributes, "oci-mediatypes")?.unwrap_or(true);
         self.oci_artifact = flag(&mut attributes, "oci-artifact")?.unwrap_or(true);
-        self.rewrite_timestamp = flag(&mut attributes, "rewrite-timestamp")?.unwrap_or_default();
+        self.rewrite_timestamp = flag(&mut attributes, "rewrite-timestamp")?.unwrap_or(true);
         self.push_by_digest = flag(&mut attributes, "push-by-digest")?.unwrap_or_default();
         self.platform_split = flag(&mut attributes, "platform-split")?;
         for (name, value) in attributes {

@@ -14,7 +14,7 @@ use onetag_solver::{Class, ExecContext, Kind, LogStream, Op, OpError};
 use onetag_store::{CopySnapshot, LayerId, Stack, Upper};
 
 use super::definition::{content_mounts, definition_key, selection_key};
-use super::mounts::{Held, prepare_mount};
+use super::mounts::{Held, cache_folders, prepare_mount};
 use super::{Session, StepError};
 use crate::snapshot::{Artifact, Snapshot};
 
@@ -93,7 +93,8 @@ impl ExecStep {
         let mut held = Vec::new();
         let mut mounts = Vec::new();
         let mut rootfs = None;
-        for mount in &self.exec.mounts {
+        let caches = cache_folders(&self.session, &self.exec.mounts, inputs, context, &mut held)?;
+        for (position, mount) in self.exec.mounts.iter().enumerate() {
             let artifact = match mount.input {
                 Some(index) => Some(inputs.get(index).ok_or(StepError::Input { index, operation: "exec" })?),
                 None => None,
@@ -121,7 +122,8 @@ impl ExecStep {
                 }
                 continue;
             }
-            if let Some(prepared) = prepare_mount(&self.session, mount, artifact, context, &mut held)? {
+            let cache = caches.get(&position);
+            if let Some(prepared) = prepare_mount(&self.session, mount, artifact, cache, context, &mut held)? {
                 mounts.push(prepared);
             }
         }
@@ -262,7 +264,7 @@ impl Op<Artifact> for ExecStep {
     }
 
     fn class(&self) -> Class {
-        if self.platform.architecture == self.session.native.architecture { Class::Native } else { Class::Emulated }
+        self.session.step_class(Some(&self.platform))
     }
 
     fn content_inputs(&self) -> Vec<usize> {
@@ -292,6 +294,10 @@ impl Op<Artifact> for ExecStep {
             .map(|mount| mount.selector.as_str())
             .collect();
         Ok(Some(self.session.content_of_paths(input, &selectors, context)?))
+    }
+
+    fn is_at_hand(&self, _: usize, input: &Artifact) -> bool {
+        self.session.is_at_hand(input)
     }
 
     fn execute(&self, inputs: &[Artifact], context: &ExecContext<'_>) -> Result<Vec<Artifact>, OpError> {

@@ -145,6 +145,10 @@ impl Op<Artifact> for FileStep {
         Ok(Some(super::content::combine(&digests?)))
     }
 
+    fn is_at_hand(&self, _: usize, input: &Artifact) -> bool {
+        self.session.is_at_hand(input)
+    }
+
     fn execute(&self, inputs: &[Artifact], context: &ExecContext<'_>) -> Result<Vec<Artifact>, OpError> {
         let run = Run { step: self, inputs, context, states: HashMap::new() };
         match run.defer()? {

@@ -142,6 +142,10 @@ impl Op<Artifact> for HttpSource {
         Kind::Source
     }
 
+    fn is_fetched(&self) -> bool {
+        true
+    }
+
     fn class(&self) -> Class {
         Class::Light
     }

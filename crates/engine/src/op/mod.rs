@@ -25,7 +25,7 @@ use std::time::SystemTime;
 use onetag_llb::{self as llb, OpKind, SourceOp, Vertex};
 use onetag_oci::{Descriptor, Digest, Platform};
 use onetag_sandbox::Sandbox;
-use onetag_solver::{ExecContext, Op, OpError, Status, Worker};
+use onetag_solver::{Class, ExecContext, Op, OpError, Status, Worker};
 use onetag_store::{Stack, Store};
 
 pub use error::StepError;
@@ -91,6 +91,24 @@ impl Session {
     /// The folders of a snapshot; fetching is shown as parts of the running vertex.
     fn stack(&self, snapshot: &Snapshot, context: &ExecContext<'_>) -> Result<Arc<Stack>, StepError> {
         Ok(self.layers.stack(snapshot, &Parts::new(context).sink())?)
+    }
+
+    /// Whether steps of a platform are emulated here. What cannot be told by names alone is tried.
+    fn step_class(&self, platform: Option<&Platform>) -> Class {
+        let Some(platform) = platform else { return Class::Native };
+        match (self.native.architecture.as_str(), platform.architecture.as_str()) {
+            (native, wanted) if native == wanted => Class::Native,
+            ("amd64", "386") | ("arm64", "arm") if !self.sandbox.support(platform).is_emulated() => Class::Native,
+            _ => Class::Emulated,
+        }
+    }
+
+    /// Whether the files of an artifact can be read without fetching or unpacking any.
+    fn is_at_hand(&self, artifact: &Artifact) -> bool {
+        match artifact {
+            Artifact::Local(_) => true,
+            Artifact::Snapshot(snapshot) => snapshot.ids().iter().all(|layer| self.store.has_layer(layer)),
+        }
     }
 
     /// The snapshot of an artifact; a folder of the host has to become a layer first.
@@ -168,6 +186,13 @@ impl Worker for BuildWorker {
             OpKind::Diff(diff) => Box::new(layered::DiffStep::new(op, diff)),
             OpKind::Build(_) => return Err(StepError::Unsupported("a nested build").into()),
         })
+    }
+
+    fn class(&self, vertex: &Vertex) -> Option<Class> {
+        match &vertex.op.kind {
+            OpKind::Exec(_) => Some(self.session.step_class(vertex.op.platform.as_ref())),
+            _ => Some(Class::Light),
+        }
     }
 
     fn load(&self, name: &str) -> Option<Artifact> {

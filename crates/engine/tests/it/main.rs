@@ -1,6 +1,7 @@
 //! Builds over real stores and an embedded registry.
 
 mod caching;
+mod editing;
 mod exchanging;
 mod failing;
 mod publishing;

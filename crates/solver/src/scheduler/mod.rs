@@ -3,6 +3,7 @@
 //! `state` decides, without doing anything that takes time; `work` does what takes time, without deciding.
 
 mod keys;
+mod plan;
 mod pool;
 mod state;
 mod work;
@@ -18,6 +19,7 @@ use crate::error::{GraphError, SolveError};
 use crate::event::{Event, VertexInfo};
 use crate::graph::{Graph, Vertex};
 use crate::op::Worker;
+pub use plan::{Expectation, Plan, PlannedVertex};
 
 /// How a solve is run.
 #[derive(Clone, Debug)]
@@ -32,6 +34,8 @@ pub struct SolverOptions {
     pub keep_going: bool,
     /// Makes the identities of results that ignore the cache; different for every solve.
     pub salt: String,
+    /// What the wanted outputs are called in events, in their order; equal labels are one.
+    pub labels: Vec<String>,
 }
 
 impl SolverOptions {
@@ -44,6 +48,7 @@ impl SolverOptions {
             light: (processors * 2).max(4),
             keep_going: false,
             salt: String::new(),
+            labels: Vec::new(),
         }
     }
 }
@@ -72,16 +77,21 @@ pub struct SolveOutcome<R> {
 }
 
 impl<R> SolveOutcome<R> {
-    /// All outputs, or the failure that explains the missing ones best.
+    /// The failure that explains missing outputs best: the first that is not a mere cancellation, else the first.
+    pub fn error(&self) -> Option<SolveError> {
+        let mut errors = self.results.iter().filter_map(|result| result.as_ref().err());
+        errors.clone().find(|error| error.vertex().is_some()).or_else(|| errors.next()).cloned()
+    }
+
+    /// All outputs.
     ///
     /// # Errors
-    /// The first failure that is not a mere cancellation, else the first.
+    /// The failure that explains the missing ones best.
     pub fn into_results(self) -> Result<Vec<R>, SolveError> {
-        let cause = |result: &&Result<R, SolveError>| matches!(result, Err(error) if error.vertex().is_some());
-        if let Some(Err(error)) = self.results.iter().find(cause) {
-            return Err(error.clone());
+        match self.error() {
+            Some(error) => Err(error),
+            None => self.results.into_iter().collect(),
         }
-        self.results.into_iter().collect()
     }
 }
 
@@ -109,29 +119,89 @@ impl<'a, W: Worker> Solver<'a, W> {
         cancellation: &Cancellation,
         events: &(dyn Fn(Event) + Sync),
     ) -> Result<SolveOutcome<W::Result>, GraphError> {
-        let mut positions = Vec::with_capacity(roots.len());
-        for root in roots {
-            let position = graph.position(&root.vertex);
-            let position = position.ok_or_else(|| GraphError::MissingRoot { vertex: root.vertex.clone() })?;
-            positions.push((position, root.output));
-        }
-        events(Event::Planned(graph.vertices().iter().map(info).collect()));
+        let positions = positions(graph, roots)?;
+        events(Event::Planned(self.announce(graph, &positions)));
         let (internal, _guard) = cancellation.child();
         let state = state::State::new(graph, &positions);
-        let session = work::Session {
-            worker: self.worker,
-            cache: self.cache,
-            options: &self.options,
-            cancellation: &internal,
-            events,
-            vertices: graph.vertices(),
-        };
+        let session = self.session(graph, &internal, events);
         let state = pool::run(state, &session);
         Ok(state.outcome(&positions))
     }
+
+    /// Tells what [`Solver::solve`] would do. Executes nothing but sources that fetch nothing; reads the cache, and
+    /// content that is at hand.
+    ///
+    /// # Errors
+    /// A wanted output that is not in the graph, or the first operation that cannot be made or whose content cannot be
+    /// read.
+    pub fn plan(
+        &self,
+        graph: &Graph<W::Vertex>,
+        roots: &[Edge],
+        cancellation: &Cancellation,
+    ) -> Result<Plan, SolveError> {
+        let positions = positions(graph, roots)?;
+        let infos = self.announce(graph, &positions);
+        let session = self.session(graph, cancellation, &|_| {});
+        plan::plan(&session, graph, infos, &positions)
+    }
+
+    fn session<'b>(
+        &'b self,
+        graph: &'b Graph<W::Vertex>,
+        cancellation: &'b Cancellation,
+        events: &'b (dyn Fn(Event) + Sync),
+    ) -> work::Session<'b, W> {
+        let (worker, cache, options) = (self.worker, self.cache, &self.options);
+        work::Session { worker, cache, options, cancellation, events, vertices: graph.vertices() }
+    }
+
+    /// The vertices as they are announced.
+    fn announce(&self, graph: &Graph<W::Vertex>, roots: &[(usize, usize)]) -> Vec<VertexInfo> {
+        let targets = targets(graph, roots, &self.options.labels);
+        let info = |(vertex, targets): (&Arc<W::Vertex>, Vec<String>)| VertexInfo {
+            digest: vertex.digest().clone(),
+            name: vertex.name(),
+            inputs: vertex.inputs().into_iter().map(|edge| edge.vertex).collect(),
+            class: self.worker.class(vertex),
+            targets,
+        };
+        graph.vertices().iter().zip(targets).map(info).collect()
+    }
 }
 
-fn info<V: Vertex>(vertex: &Arc<V>) -> VertexInfo {
-    let inputs = vertex.inputs().into_iter().map(|edge| edge.vertex).collect();
-    VertexInfo { digest: vertex.digest().clone(), name: vertex.name(), inputs }
+fn positions<V: Vertex>(graph: &Graph<V>, roots: &[Edge]) -> Result<Vec<(usize, usize)>, GraphError> {
+    let position = |root: &Edge| match graph.position(&root.vertex) {
+        Some(position) => Ok((position, root.output)),
+        None => Err(GraphError::MissingRoot { vertex: root.vertex.clone() }),
+    };
+    roots.iter().map(position).collect()
+}
+
+/// The labels of the roots that need each vertex.
+fn targets<V: Vertex>(graph: &Graph<V>, roots: &[(usize, usize)], labels: &[String]) -> Vec<Vec<String>> {
+    let mut targets: Vec<Vec<String>> = vec![Vec::new(); graph.vertices().len()];
+    let mut seen: Vec<&String> = Vec::new();
+    for label in labels {
+        if seen.contains(&label) {
+            continue;
+        }
+        seen.push(label);
+        let mut needed = vec![false; graph.vertices().len()];
+        for ((root, _), _) in roots.iter().zip(labels).filter(|(_, other)| *other == label) {
+            needed[*root] = true;
+        }
+        for (position, vertex) in graph.vertices().iter().enumerate().rev() {
+            if !needed[position] {
+                continue;
+            }
+            targets[position].push(label.clone());
+            for input in vertex.inputs() {
+                if let Some(input) = graph.position(&input.vertex) {
+                    needed[input] = true;
+                }
+            }
+        }
+    }
+    targets
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::SolverOptions;
 use super::state::{Lane, State};
@@ -38,7 +38,9 @@ pub(super) fn run<W: Worker>(mut state: State<W::Result>, session: &Session<'_, 
         failed: AtomicBool::new(false),
     };
     std::thread::scope(|scope| pool.serve(scope));
-    pool.state.into_inner().unwrap_or_else(PoisonError::into_inner)
+    let mut state = pool.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    state.take_waiting().iter().for_each(|execution| session.give_up(execution));
+    state
 }
 
 fn limit(options: &SolverOptions, lane: Lane) -> usize {
@@ -67,7 +69,9 @@ impl<W: Worker> Pool<'_, W> {
                     break;
                 }
                 self.idle.fetch_add(1, Ordering::SeqCst);
-                state = self.changed.wait_timeout(state, LOOK_AROUND).unwrap_or_else(PoisonError::into_inner).0;
+                let next_try = state.next_try().map(|when| when.saturating_duration_since(Instant::now()));
+                let pause = next_try.unwrap_or(LOOK_AROUND).min(LOOK_AROUND);
+                state = self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
                 self.idle.fetch_sub(1, Ordering::SeqCst);
                 continue;
             };

@@ -15,10 +15,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use onetag_oci::Digest;
 
-use super::work::{InputView, Report, Work};
+use super::work::{Execution, InputView, Report, Work};
 use super::{SolveOutcome, SolveRecord};
 use crate::cache::CacheRecord;
 use crate::error::SolveError;
@@ -70,6 +71,8 @@ pub(super) struct State<R> {
     dirty: VecDeque<usize>,
     ready: Vec<(Lane, VecDeque<Work<R>>)>,
     running: HashMap<Lane, usize>,
+    /// Executions that other solves are at, each with the time of the next try.
+    waiting: Vec<(Instant, Lane, Execution<R>)>,
     /// Vertices that became `Done` by merging; reported by whoever holds no lock.
     shared: Vec<usize>,
     stopped: bool,
@@ -84,6 +87,9 @@ pub(super) enum Lane {
     /// Operations of a class.
     Step(Class),
 }
+
+/// After so long it is seen whether another solve has made what this one waits for.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 const LANES: [Lane; 4] = [Lane::Key, Lane::Step(Class::Light), Lane::Step(Class::Emulated), Lane::Step(Class::Native)];
 
@@ -111,6 +117,7 @@ impl<R: Clone> State<R> {
             dirty: VecDeque::new(),
             ready: LANES.into_iter().map(|lane| (lane, VecDeque::new())).collect(),
             running: HashMap::new(),
+            waiting: Vec::new(),
             shared: Vec::new(),
             stopped: false,
             keep_going: false,
@@ -136,7 +143,8 @@ impl<R: Clone> State<R> {
     /// that could bring anything forward.
     pub(super) fn is_over(&self) -> bool {
         let settled = |&root: &usize| matches!(self.nodes[root].phase, Phase::Done | Phase::Failed);
-        let idle = || self.ready.iter().all(|(_, queue)| queue.is_empty()) && self.running.values().all(|&n| n == 0);
+        let is_queued = || self.ready.iter().any(|(_, queue)| !queue.is_empty()) || !self.waiting.is_empty();
+        let idle = || !is_queued() && self.running.values().all(|&n| n == 0);
         self.stopped || self.roots.iter().all(settled) || idle()
     }
 
@@ -145,6 +153,7 @@ impl<R: Clone> State<R> {
         if self.is_over() {
             return None;
         }
+        self.try_again();
         for (lane, queue) in &mut self.ready {
             let running = self.running.entry(*lane).or_default();
             if *running < limit(*lane).max(1)
@@ -155,6 +164,26 @@ impl<R: Clone> State<R> {
             }
         }
         None
+    }
+
+    /// Queues what waited long enough for other solves.
+    fn try_again(&mut self) {
+        let now = Instant::now();
+        let (due, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(when, ..)| *when <= now);
+        self.waiting = waiting;
+        for (_, lane, execution) in due {
+            self.push(lane, Work::Execute(execution));
+        }
+    }
+
+    /// When something that waits for other solves is tried again.
+    pub(super) fn next_try(&self) -> Option<Instant> {
+        self.waiting.iter().map(|(when, ..)| *when).min()
+    }
+
+    /// What still waits for other solves.
+    pub(super) fn take_waiting(&mut self) -> Vec<Execution<R>> {
+        std::mem::take(&mut self.waiting).into_iter().map(|(.., execution)| execution).collect()
     }
 
     /// How many pieces of work could be handed out now.
@@ -197,10 +226,12 @@ impl<R: Clone> State<R> {
                 (node.key, node.identity) = (Some(key.clone()), Some(identity));
                 self.missed(position, key);
             }
-            Report::Executed { outputs, record } => {
-                self.nodes[position].record = record;
+            Report::Executed { outputs, record, found } => {
+                let node = &mut self.nodes[position];
+                (node.record, node.found) = (record, found);
                 self.done(position, Arc::new(outputs));
             }
+            Report::Busy { execution } => self.waiting.push((Instant::now() + PATIENCE, lane, execution)),
             Report::Failed { error } => {
                 cancel = !self.keep_going;
                 self.fail(position, error);
@@ -404,9 +435,10 @@ impl<R: Clone> State<R> {
             return;
         };
         let lane = Lane::Step(op.class());
-        let work = Work::Execute { position, op, inputs: results, key, identity, keep: !node.volatile };
+        let keep = !node.volatile;
+        let execution = Execution { position, op, inputs: results, key, identity, keep, waiting: None };
         self.nodes[position].phase = Phase::Executing;
-        self.push(lane, work);
+        self.push(lane, Work::Execute(execution));
     }
 
     fn follow(&mut self, position: usize, other: usize) {

@@ -7,12 +7,15 @@ use onetag_oci::Digest;
 
 use super::SolverOptions;
 use super::keys::{InputKey, key, renewed};
-use crate::cache::{CacheRecord, CacheStorage};
+use crate::cache::{CacheRecord, CacheStorage, Claim};
 use crate::cancel::Cancellation;
 use crate::error::{OpError, SolveError};
-use crate::event::Event;
+use crate::event::{Event, Status};
 use crate::graph::Vertex;
 use crate::op::{ExecContext, Kind, Op, Worker};
+
+/// What is shown of a vertex while another solve makes it.
+const WAITING: &str = "waiting for another build that runs this step";
 
 /// What a key needs to know of an input.
 pub(super) struct InputView {
@@ -34,25 +37,67 @@ pub(super) enum Work<R> {
     /// Find the cache key with content.
     Content { position: usize, op: Arc<dyn Op<R>>, fast: Digest, inputs: Vec<InputView>, results: Vec<(usize, R)> },
     /// Execute.
-    Execute { position: usize, op: Arc<dyn Op<R>>, inputs: Vec<R>, key: Digest, identity: Digest, keep: bool },
+    Execute(Execution<R>),
+}
+
+/// An execution, as often as it is tried until nobody else makes the same.
+pub(super) struct Execution<R> {
+    pub(super) position: usize,
+    pub(super) op: Arc<dyn Op<R>>,
+    pub(super) inputs: Vec<R>,
+    pub(super) key: Digest,
+    pub(super) identity: Digest,
+    pub(super) keep: bool,
+    /// Since when another solve is waited for.
+    pub(super) waiting: Option<SystemTime>,
 }
 
 impl<R> Work<R> {
     pub(super) fn position(&self) -> usize {
         match self {
-            Self::Key { position, .. } | Self::Content { position, .. } | Self::Execute { position, .. } => *position,
+            Self::Key { position, .. } | Self::Content { position, .. } => *position,
+            Self::Execute(execution) => execution.position,
         }
     }
 }
 
 /// What became of it.
 pub(super) enum Report<R> {
-    Source { outputs: Vec<R>, identity: Digest, volatile: bool },
-    NeedsContent { op: Arc<dyn Op<R>>, fast: Digest, content: Vec<usize> },
-    Found { key: Digest, fast: Option<Digest>, record: CacheRecord, outputs: Vec<R> },
-    Missed { op: Arc<dyn Op<R>>, key: Digest, fast: Option<Digest>, identity: Digest, volatile: bool },
-    Executed { outputs: Vec<R>, record: Option<CacheRecord> },
-    Failed { error: SolveError },
+    Source {
+        outputs: Vec<R>,
+        identity: Digest,
+        volatile: bool,
+    },
+    NeedsContent {
+        op: Arc<dyn Op<R>>,
+        fast: Digest,
+        content: Vec<usize>,
+    },
+    Found {
+        key: Digest,
+        fast: Option<Digest>,
+        record: CacheRecord,
+        outputs: Vec<R>,
+    },
+    Missed {
+        op: Arc<dyn Op<R>>,
+        key: Digest,
+        fast: Option<Digest>,
+        identity: Digest,
+        volatile: bool,
+    },
+    Executed {
+        outputs: Vec<R>,
+        record: Option<CacheRecord>,
+        found: bool,
+    },
+    /// Another solve is at it.
+    Busy {
+        execution: Execution<R>,
+    },
+    Failed {
+        error: SolveError,
+    },
 }
 
 /// What all work of a solve shares.
@@ -72,14 +117,12 @@ impl<W: Worker> Session<'_, W> {
         let result = match work {
             Work::Key { inputs, .. } => self.find_key(vertex, &inputs),
             Work::Content { op, fast, inputs, results, .. } => self.find_content(vertex, op, fast, &inputs, &results),
-            Work::Execute { op, inputs, key, identity, keep, .. } => {
-                self.execute(vertex, op.as_ref(), &inputs, &key, identity, keep)
-            }
+            Work::Execute(execution) => self.execute(vertex, execution),
         };
         result.unwrap_or_else(|error| Report::Failed { error: self.failure(vertex, error) })
     }
 
-    fn failure(&self, vertex: &W::Vertex, error: OpError) -> SolveError {
+    pub(super) fn failure(&self, vertex: &W::Vertex, error: OpError) -> SolveError {
         if self.cancellation.is_cancelled() {
             return SolveError::Cancelled;
         }
@@ -90,7 +133,13 @@ impl<W: Worker> Session<'_, W> {
         ExecContext::new(vertex.digest(), self.cancellation, self.events)
     }
 
-    fn find_key(&self, vertex: &W::Vertex, inputs: &[InputView]) -> Result<Report<W::Result>, OpError> {
+    /// Whether a vertex is a source that is fetched from elsewhere.
+    pub(super) fn is_fetched(&self, vertex: &W::Vertex) -> Result<bool, OpError> {
+        let op = self.worker.op(vertex)?;
+        Ok(op.kind() == Kind::Source && op.is_fetched())
+    }
+
+    pub(super) fn find_key(&self, vertex: &W::Vertex, inputs: &[InputView]) -> Result<Report<W::Result>, OpError> {
         let op: Arc<dyn Op<W::Result>> = Arc::from(self.worker.op(vertex)?);
         let Kind::Step(definition) = op.kind() else {
             return self.run_source(vertex, op.as_ref());
@@ -110,7 +159,7 @@ impl<W: Worker> Session<'_, W> {
         }
     }
 
-    fn find_content(
+    pub(super) fn find_content(
         &self,
         vertex: &W::Vertex,
         op: Arc<dyn Op<W::Result>>,
@@ -150,9 +199,7 @@ impl<W: Worker> Session<'_, W> {
             return Report::Missed { op, key, fast, identity, volatile };
         }
         let record = if volatile { None } else { self.cache.record(&key) };
-        let outputs = record.as_ref().and_then(|record| {
-            record.results.iter().map(|name| self.worker.load(name)).collect::<Option<Vec<W::Result>>>()
-        });
+        let outputs = record.as_ref().and_then(|record| self.load(record));
         match (record, outputs) {
             (Some(record), Some(outputs)) => {
                 self.cached(vertex.digest());
@@ -163,6 +210,10 @@ impl<W: Worker> Session<'_, W> {
                 Report::Missed { op, key, fast, identity, volatile }
             }
         }
+    }
+
+    fn load(&self, record: &CacheRecord) -> Option<Vec<W::Result>> {
+        record.results.iter().map(|name| self.worker.load(name)).collect()
     }
 
     /// Reports a vertex that needed no work.
@@ -178,22 +229,63 @@ impl<W: Worker> Session<'_, W> {
         Ok(Report::Source { outputs, identity, volatile })
     }
 
-    fn execute(
-        &self,
-        vertex: &W::Vertex,
-        op: &dyn Op<W::Result>,
-        inputs: &[W::Result],
-        key: &Digest,
-        identity: Digest,
-        keep: bool,
-    ) -> Result<Report<W::Result>, OpError> {
-        let outputs = self.run(vertex, op, inputs)?;
+    /// Executes, unless another solve is making the same or has made it meanwhile.
+    fn execute(&self, vertex: &W::Vertex, mut execution: Execution<W::Result>) -> Result<Report<W::Result>, OpError> {
+        let is_shared = execution.keep && !vertex.ignore_cache();
+        let claim = is_shared.then(|| self.cache.claim(&execution.key));
+        if matches!(claim, Some(Claim::Theirs)) {
+            if execution.waiting.is_none() {
+                execution.waiting = Some(self.begin_waiting(vertex.digest()));
+            }
+            return Ok(Report::Busy { execution });
+        }
+        // Whoever had the claim before left a record, or died.
+        let record = if is_shared { self.cache.record(&execution.key) } else { None };
+        let record = record.filter(|record| record.identity == execution.identity);
+        let found = record.and_then(|record| self.load(&record).map(|outputs| (record, outputs)));
+        if let Some(since) = execution.waiting {
+            self.end_waiting(vertex.digest(), since, found.is_some());
+        }
+        if let Some((record, outputs)) = found {
+            self.cached(vertex.digest());
+            return Ok(Report::Executed { outputs, record: Some(record), found: true });
+        }
+        let Execution { op, inputs, key, identity, keep, .. } = execution;
+        let outputs = self.run(vertex, op.as_ref(), &inputs)?;
         let names = if keep { outputs.iter().map(|output| self.worker.save(output)).collect() } else { None };
         let record = names.map(|results| CacheRecord { identity, results });
         if let Some(record) = &record {
-            self.cache.put_record(key, record);
+            self.cache.put_record(&key, record);
         }
-        Ok(Report::Executed { outputs, record })
+        drop(claim);
+        Ok(Report::Executed { outputs, record, found: false })
+    }
+
+    fn begin_waiting(&self, vertex: &Digest) -> SystemTime {
+        let now = SystemTime::now();
+        (self.events)(Event::Started { vertex: vertex.clone(), time: now });
+        self.report_waiting(vertex, now, None);
+        now
+    }
+
+    fn end_waiting(&self, vertex: &Digest, since: SystemTime, found: bool) {
+        let now = SystemTime::now();
+        self.report_waiting(vertex, since, Some(now));
+        if !found {
+            (self.events)(Event::Completed { vertex: vertex.clone(), time: now, error: None, cancelled: false });
+        }
+    }
+
+    fn report_waiting(&self, vertex: &Digest, started: SystemTime, completed: Option<SystemTime>) {
+        let status = Status { id: WAITING.to_owned(), current: 0, total: 0, started, completed };
+        (self.events)(Event::Status { vertex: vertex.clone(), status, time: SystemTime::now() });
+    }
+
+    /// Ends the wait of a vertex that is given up.
+    pub(super) fn give_up(&self, execution: &Execution<W::Result>) {
+        let vertex = self.vertices[execution.position].digest().clone();
+        let error = Some(SolveError::Cancelled.to_string());
+        (self.events)(Event::Completed { vertex, time: SystemTime::now(), error, cancelled: true });
     }
 
     fn run(&self, vertex: &W::Vertex, op: &dyn Op<W::Result>, inputs: &[W::Result]) -> Result<Vec<W::Result>, OpError> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use onetag_oci::Digest;
 use onetag_solver::{
-    Cancellation, Class, Edge, Event, ExecContext, Graph, Kind, MemoryCache, Op, OpError, SolveError, SolveOutcome,
-    Solver, SolverOptions, Vertex, Worker,
+    Cancellation, Class, Edge, Event, ExecContext, Graph, Kind, MemoryCache, Op, OpError, Plan, SolveError,
+    SolveOutcome, Solver, SolverOptions, Vertex, Worker,
 };
 
 /// What a fake vertex does.
@@ -25,6 +25,8 @@ pub struct Fake {
     /// Which part of their content.
     pub selector: usize,
     pub class: Class,
+    /// Whether a source comes from elsewhere.
+    pub is_fetched: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +79,7 @@ pub fn vertex(name: &str, inputs: &[&Fake], behaviour: Behaviour) -> Fake {
         content: vec![],
         selector: 0,
         class: Class::Native,
+        is_fetched: false,
     }
 }
 
@@ -177,6 +180,10 @@ impl Op<String> for FakeOp {
         }
     }
 
+    fn is_fetched(&self) -> bool {
+        self.fake.is_fetched
+    }
+
     fn content_inputs(&self) -> Vec<usize> {
         self.fake.content.clone()
     }
@@ -235,6 +242,17 @@ impl Bench {
         let solver = Solver::new(&self.worker, &self.cache, self.options.clone());
         let events = |event| self.events.lock().unwrap().push(event);
         solver.solve(&graph, &roots, &self.cancellation, &events).unwrap()
+    }
+
+    /// Plans for output 0 of `roots` and forgets the counts of before.
+    pub fn plan(&mut self, vertices: &[&Fake], roots: &[&Fake]) -> Plan {
+        self.worker.0.executions.lock().unwrap().clear();
+        let mut graph = Graph::new();
+        for vertex in vertices {
+            graph.add(Arc::new((*vertex).clone())).unwrap();
+        }
+        let roots: Vec<Edge> = roots.iter().map(|root| Edge { vertex: root.digest.clone(), output: 0 }).collect();
+        Solver::new(&self.worker, &self.cache, self.options.clone()).plan(&graph, &roots, &self.cancellation).unwrap()
     }
 
     pub fn try_solve(&mut self, vertices: &[&Fake], roots: &[&Fake]) -> Result<Vec<String>, SolveError> {

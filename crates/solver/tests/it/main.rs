@@ -4,5 +4,7 @@ mod caching;
 mod failing;
 mod fakes;
 mod merging;
+mod planning;
 mod random;
 mod running;
+mod sharing;

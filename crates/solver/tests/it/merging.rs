@@ -73,5 +73,6 @@ fn a_vertex_that_shares_a_result_tells_its_own_fast_key() {
     let of = |fake: &crate::fakes::Fake| outcome.records.iter().find(|record| record.vertex == fake.digest).unwrap();
     assert_eq!((&of(&copies[0]).key, &of(&copies[0]).record), (&of(&copies[1]).key, &of(&copies[1]).record));
     assert_ne!(of(&copies[0]).fast, of(&copies[1]).fast);
-    assert!(outcome.records.iter().all(|record| !record.found));
+    // Whether the other copy waited for the first or found its record is a matter of time.
+    assert!(outcome.records.iter().filter(|record| record.found).count() <= 1);
 }

@@ -91,6 +91,7 @@ impl Store {
                     places.push(place);
                 }
                 self.remove_empty_folders()?;
+                self.remove_dead_claims()?;
             }
         }
         if !options.dry_run {

@@ -13,6 +13,17 @@ impl FlagTable for BuildFlags {
     const FLAGS: &'static [Flag] = &[
         Flag::value("policy", Treatment::Refused("policies are not supported")),
         Flag::value("resource", NO_LIMIT),
+        Flag::switch("detach", Treatment::Refused("a build runs in the foreground: `onetag build … &`")),
+        Flag::value(
+            "invoke",
+            Treatment::Refused("build with --load, then `onetag run -it IMAGE` runs a command in what was built"),
+        ),
+        Flag::value(
+            "print",
+            Treatment::Refused("--call=outline, --call=targets and --call=check tell about a Dockerfile"),
+        ),
+        Flag::value("root", Treatment::Noted("there is no builder's server to give it to")),
+        Flag::value("server-config", Treatment::Noted("there is no builder's server to give it to")),
         Flag::switch("rm", ACCEPTED),
         Flag::switch("force-rm", ACCEPTED),
         Flag::switch("compress", ACCEPTED),

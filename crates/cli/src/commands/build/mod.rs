@@ -2,11 +2,14 @@
 
 mod call;
 mod flags;
+mod plan;
 mod record;
 mod report;
 mod request;
 mod sources;
+mod summary;
 mod vcs;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -36,6 +39,9 @@ pub struct BuildArguments {
     /// Take a base that is a bare manifest of another platform
     #[arg(long)]
     allow_platform_mismatch: bool,
+    /// Push, load or write the platforms that could be built when others fail; implies --keep-going
+    #[arg(long)]
+    allow_partial: bool,
     /// Add annotation to the image
     #[arg(long, value_name = "[TYPE:]KEY=VALUE")]
     annotation: Vec<String>,
@@ -72,6 +78,9 @@ pub struct BuildArguments {
     /// Write the image ID to a file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
+    /// Finish the other platforms when one fails
+    #[arg(long)]
+    keep_going: bool,
     /// Set metadata for an image
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
@@ -99,6 +108,9 @@ pub struct BuildArguments {
     /// Output destination (format: type=local,dest=path)
     #[arg(long, short, value_name = "type=…")]
     output: Vec<String>,
+    /// Tell what the build would do, and do nothing of it (format: text, json)
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    plan: Option<plan::PlanFormat>,
     /// Set target platforms for build
     #[arg(long, value_name = "PLATFORM")]
     platform: Vec<String>,
@@ -144,6 +156,9 @@ pub struct BuildArguments {
     /// Ulimit options
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     ulimit: Vec<String>,
+    /// Build twice without the cache and tell what differs
+    #[arg(long)]
+    verify_reproducible: bool,
     #[command(flatten)]
     foreign: Foreign<flags::BuildFlags>,
 }
@@ -210,18 +225,30 @@ impl BuildArguments {
             return call::answer(&call, context.engine()?, &request, mode);
         }
         self.check_record(&request)?;
+        let engine = context.engine()?;
         let cancel = interrupt::listen();
         let description = format!("building with \"{}\" instance using {LOCAL_DRIVER} driver", builder.name);
+        if let Some(format) = self.plan {
+            return plan::print(engine, &request, format, mode, description, &cancel);
+        }
         let display = Display::start(mode, description);
         let report = report::Report::new(&display);
-        let result = context.engine()?.build(&request, &cancel, &|event| report.event(event));
-        let warnings = report.warnings();
-        drop(report);
+        let sink = |event| report.event(event);
+        let verified = self.verify_reproducible.then(|| engine.verify_reproducible(&request, &cancel, &sink));
+        let result = match verified.transpose() {
+            Ok(Some(verification)) if request.outputs.is_empty() || !verification.differences.is_empty() => {
+                Ok(Err(verification))
+            }
+            // What was verified is in the cache, and goes where it should from there.
+            Ok(_) => engine.build(&request, &cancel, &sink).map(Ok),
+            Err(error) => Err(error),
+        };
+        let (warnings, steps) = report.finish();
         display.finish();
         if !self.quiet {
             warned(&warnings);
         }
-        if request.outputs.is_empty() && !self.quiet {
+        if request.outputs.is_empty() && !self.quiet && !self.verify_reproducible {
             output::note(format!(
                 "WARNING: No output specified with {LOCAL_DRIVER} driver. Build result will only remain in the build cache. \
                  To push result image into registry use --push or to load image into the local store use --load"
@@ -230,7 +257,16 @@ impl BuildArguments {
         if cancel.is_cancelled() && result.is_err() {
             return Err(CommandError::interrupted());
         }
-        let outcome = result.map_err(explain)?;
+        let outcome = match result.map_err(explain)? {
+            Ok(outcome) => outcome,
+            Err(verification) => {
+                return verify::tell(&verification, request.build_args.contains_key("SOURCE_DATE_EPOCH"));
+            }
+        };
+        if matches!(mode, Mode::Plain | Mode::Tty) {
+            summarize(&steps, &outcome);
+        }
+        missing(&outcome);
         // a builder that was removed meanwhile has no record to keep
         let _ = builders.touch(&builder.name, jiff::Timestamp::now().to_string());
         self.finish(&outcome, &builder.name)?;
@@ -250,6 +286,26 @@ impl BuildArguments {
             output::line(id.as_str())?;
         }
         Ok(())
+    }
+}
+
+/// Says what each of several platforms came to.
+fn summarize(steps: &summary::Steps, outcome: &BuildOutcome) {
+    if let Some(table) = steps.table(outcome) {
+        output::note(format!("\n{}", table.trim_end()));
+    }
+    for advice in steps.advice(outcome) {
+        output::note(advice);
+    }
+}
+
+/// Says which platforms are missing of what was built, and why.
+fn missing(outcome: &BuildOutcome) {
+    for failed in &outcome.failed {
+        if let Some(excerpt) = failed.error.excerpt() {
+            output::note(excerpt.trim_end());
+        }
+        output::note(format!("WARNING: {} is missing: {}", failed.platform, failed.cause()));
     }
 }
 

@@ -11,6 +11,7 @@ use onetag_engine::progress::{Event, LogStream};
 use onetag_oci::Digest;
 use serde_json::{Map, Value, json};
 
+use super::summary::Steps;
 use crate::progress::{Display, Log, Status, Update, Vertex, Warning};
 
 /// What a cancelled step is recognised by.
@@ -22,17 +23,24 @@ pub struct Report {
     sender: Sender<Update>,
     vertices: Mutex<HashMap<Digest, Vertex>>,
     warnings: Mutex<Vec<String>>,
+    steps: Mutex<Steps>,
 }
 
 impl Report {
     /// A report to this display; it must be gone before the display is finished.
     pub fn new(display: &Display) -> Self {
-        Self { sender: display.sender(), vertices: Mutex::default(), warnings: Mutex::default() }
+        Self {
+            sender: display.sender(),
+            vertices: Mutex::default(),
+            warnings: Mutex::default(),
+            steps: Mutex::default(),
+        }
     }
 
-    /// The warnings so far.
-    pub fn warnings(&self) -> Vec<String> {
-        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Ends the report. Gives the warnings that there were, and what became of the steps.
+    pub fn finish(self) -> (Vec<String>, Steps) {
+        let warnings = self.warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (warnings, self.steps.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes one event.
@@ -49,7 +57,10 @@ impl Report {
                         completed: None,
                         cached: false,
                         error: String::new(),
+                        class: info.class,
+                        targets: info.targets,
                     };
+                    self.steps.lock().unwrap_or_else(PoisonError::into_inner).take(&vertex);
                     known.insert(info.digest, vertex.clone());
                     vertex
                 });
@@ -103,6 +114,7 @@ impl Report {
         match known.get_mut(digest) {
             Some(vertex) => {
                 change(vertex);
+                self.steps.lock().unwrap_or_else(PoisonError::into_inner).take(vertex);
                 Update { vertexes: vec![vertex.clone()], ..Update::default() }
             }
             None => Update::default(),
@@ -143,6 +155,10 @@ pub fn metadata(outcome: &BuildOutcome, builder: &str, now: Timestamp) -> Value 
     if !outcome.names.is_empty() {
         let names: Vec<_> = outcome.names.iter().map(ToString::to_string).collect();
         out.insert("image.name".to_owned(), json!(names.join(",")));
+    }
+    if !outcome.failed.is_empty() {
+        let missing: Vec<_> = outcome.failed.iter().map(|failed| failed.platform.to_string()).collect();
+        out.insert("onetag.missing.platforms".to_owned(), json!(missing));
     }
     Value::Object(out)
 }

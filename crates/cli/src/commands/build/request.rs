@@ -73,6 +73,8 @@ impl BuildArguments {
         self.caches(&mut request)?;
         self.attestations(&mut request)?;
         request.allow_platform_mismatch = self.allow_platform_mismatch;
+        request.keep_going = self.keep_going || self.allow_partial;
+        request.allow_partial = self.allow_partial;
         Ok(request)
     }
 

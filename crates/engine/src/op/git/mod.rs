@@ -266,6 +266,10 @@ impl Op<Artifact> for GitSource {
         Kind::Source
     }
 
+    fn is_fetched(&self) -> bool {
+        true
+    }
+
     fn class(&self) -> Class {
         Class::Light
     }
