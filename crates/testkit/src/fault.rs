@@ -381,7 +381,7 @@ mod tests {
         assert!(get(&registry, "/blobs/2").unwrap().ends_with("helln"));
         assert!(get(&registry, "/blobs/3").unwrap().ends_with("hello"));
         assert!(get(&registry, "/cut").unwrap().ends_with("Content-Length: 5\r\n\r\nhe"));
-        assert!(get(&registry, "/short").unwrap().ends_with("Content-Length: 3\r\n\r\nhel"));
+        assert!(get(&registry, "/short").unwrap().ends_with("content-length: 3\r\n\r\nhel"));
         assert!(get(&registry, "/busy").unwrap().contains("Retry-After: 1\r\n"));
         assert!(get(&registry, "/reset").is_err());
         assert!(get(&registry, "/reset").unwrap().ends_with("hello"));

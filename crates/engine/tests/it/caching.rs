@@ -143,6 +143,8 @@ fn a_copy_whose_files_nobody_needs_is_never_on_disk() {
     let context = setup.context("context", &files);
     let mut request = setup.pushed(&context, &BOTH, "app:1");
     request.build_args.insert("SOURCE_DATE_EPOCH".to_owned(), "1400000000".to_owned());
+    // A layer whose times are rewritten does not hold the files as they are: those are then kept beside it.
+    request.outputs.iter_mut().for_each(|output| output.rewrite_timestamp = false);
     let (first, log) = setup.build(&request);
     assert_eq!(log.executed("COPY"), 3, "both platforms stand on nothing and are one");
     assert_eq!(steps_on_disk(&setup), (2, 0));
