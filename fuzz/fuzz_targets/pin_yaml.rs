@@ -4,10 +4,11 @@
 use libfuzzer_sys::fuzz_target;
 
 #[allow(dead_code, unused_imports)]
+#[path = "."]
 mod pin {
-    #[path = "../../../crates/engine/src/pin/occurrence.rs"]
+    #[path = "../../crates/engine/src/pin/occurrence.rs"]
     pub mod occurrence;
-    #[path = "../../../crates/engine/src/pin/yaml/mod.rs"]
+    #[path = "../../crates/engine/src/pin/yaml/mod.rs"]
     mod yaml;
 
     pub fn occurrences(content: &[u8]) -> Vec<occurrence::Occurrence> {
