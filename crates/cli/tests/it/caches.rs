@@ -86,6 +86,7 @@ fn what_users_of_other_builders_write() {
     let folder = world.onetag.work().join("cache").display().to_string();
     world.onetag.ok(&format!("build --cache-to type=local,dest={folder},mode=max {context}"));
     let built = machine(&world).ok(&format!("build --progress plain --cache-from type=local,src={folder} {context}"));
-    // The copy of the first stage is not needed: the step that reads it is found by what it once read.
+    // The store was filled by a build without a cache to write: the first stage's copy was put together in memory, no
+    // step needed its files, and nothing of it was kept that could be exported. What read it is found all the same.
     assert_eq!(steps(&built.stderr), (2, 0), "{built}");
 }
