@@ -1,23 +1,28 @@
 //! Records that can be made again: the solver's cache, the stat cache, memos of exports.
 //!
 //! ```text
-//! records(namespace, key, value, used)        bytes by key, with the second of the last use
-//! record_resources(namespace, key, resource)  what of the store a record needs; collection keeps it
+//! records(namespace, key, value, used, resources)
+//!     bytes by key, with the second of the last use, and what of the store a record needs, one a line
 //! ```
+//!
+//! What a record needs stands in its own row: the tenth step of a build needs nine layers and the hundredth ninety-nine,
+//! and rows of their own would make a build's work grow with the square of its steps. Only collection asks the other
+//! way round, which record needs something, and reads them all.
 //!
 //! The file is never the only copy of anything: where it is damaged it is put aside and begun anew.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
 
 use crate::error::{Error, Result};
 use crate::leases::Resource;
 
 /// The schema's version; another one is thrown away.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// How long another process's transaction is waited for.
 const BUSY: Duration = Duration::from_secs(30);
 /// A record's last use is written again only after this many seconds, so that reading stays reading.
@@ -25,12 +30,8 @@ const USE_GRANULARITY: i64 = 600;
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS records (
-        namespace TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, used INTEGER NOT NULL,
+        namespace TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, used INTEGER NOT NULL, resources TEXT NOT NULL,
         PRIMARY KEY (namespace, key)) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS record_resources (
-        namespace TEXT NOT NULL, key BLOB NOT NULL, resource TEXT NOT NULL,
-        PRIMARY KEY (namespace, key, resource)) WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS by_resource ON record_resources (resource);
 ";
 
 /// Bytes by key in namespaces, shared by processes. Behind a trait, so that tests can count and fail.
@@ -120,19 +121,19 @@ impl Database {
             return Ok(Vec::new());
         }
         self.with(|connection| {
-            let mut statement = connection.prepare(
-                "SELECT r.resource, max(u.used) FROM record_resources r JOIN records u USING (namespace, key)
-                 GROUP BY r.resource",
-            )?;
-            let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
-            let mut kept = Vec::new();
-            for row in rows {
-                let (resource, used) = row?;
-                if let Ok(resource) = resource.parse() {
-                    kept.push((resource, u64::try_from(used).unwrap_or(0)));
+            let mut statement = connection.prepare("SELECT resources, used FROM records WHERE resources <> ''")?;
+            let mut rows = statement.query([])?;
+            let mut latest: HashMap<String, u64> = HashMap::new();
+            while let Some(row) = rows.next()? {
+                let used = u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
+                for name in row.get_ref(0)?.as_str()?.lines() {
+                    match latest.get_mut(name) {
+                        Some(known) => *known = used.max(*known),
+                        None => drop(latest.insert(name.to_owned(), used)),
+                    }
                 }
             }
-            Ok(kept)
+            Ok(latest.into_iter().filter_map(|(name, used)| Some((name.parse().ok()?, used))).collect())
         })
     }
 
@@ -141,44 +142,44 @@ impl Database {
         if resources.is_empty() || !self.path.exists() {
             return Ok(0);
         }
+        let gone: HashSet<String> = resources.iter().map(Resource::to_string).collect();
         self.with(|connection| {
-            let transaction = connection.transaction()?;
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let mut removed = 0;
-            for resource in resources {
-                let name = resource.to_string();
-                removed += transaction.prepare_cached(
-                    "DELETE FROM records WHERE (namespace, key) IN
-                     (SELECT namespace, key FROM record_resources WHERE resource = ?1)",
-                )?.execute([&name])?;
+            for (namespace, key) in needing(&transaction, &gone)? {
+                removed += transaction
+                    .prepare_cached("DELETE FROM records WHERE namespace = ?1 AND key = ?2")?
+                    .execute(params![namespace, key])?;
             }
-            transaction.execute(
-                "DELETE FROM record_resources WHERE NOT EXISTS
-                 (SELECT 1 FROM records r WHERE r.namespace = record_resources.namespace AND r.key = record_resources.key)",
-                [],
-            )?;
             transaction.commit()?;
             Ok(removed as u64)
         })
     }
 
-    /// Removes the records last used before `second`, except those of `kept` namespaces.
+    /// Removes the records last used before `second`.
     pub(crate) fn remove_unused_since(&self, second: u64) -> Result<u64> {
         if !self.path.exists() {
             return Ok(0);
         }
         let second = i64::try_from(second).unwrap_or(i64::MAX);
         self.with(|connection| {
-            let transaction = connection.transaction()?;
-            let removed = transaction.execute("DELETE FROM records WHERE used < ?1", [second])?;
-            transaction.execute(
-                "DELETE FROM record_resources WHERE NOT EXISTS
-                 (SELECT 1 FROM records r WHERE r.namespace = record_resources.namespace AND r.key = record_resources.key)",
-                [],
-            )?;
-            transaction.commit()?;
+            let removed = connection.execute("DELETE FROM records WHERE used < ?1", [second])?;
             Ok(removed as u64)
         })
     }
+}
+
+/// Namespaces and keys of the records that need one of `resources`.
+fn needing(connection: &Connection, resources: &HashSet<String>) -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
+    let mut statement = connection.prepare("SELECT namespace, key, resources FROM records WHERE resources <> ''")?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        if row.get_ref(2)?.as_str()?.lines().any(|name| resources.contains(name)) {
+            found.push((row.get(0)?, row.get(1)?));
+        }
+    }
+    Ok(found)
 }
 
 impl RecordStorage for Database {
@@ -199,31 +200,18 @@ impl RecordStorage for Database {
     }
 
     fn put(&self, namespace: &str, key: &[u8], value: &[u8], resources: &[Resource]) -> Result<()> {
+        let names: BTreeSet<String> = resources.iter().map(Resource::to_string).collect();
+        let lines = names.into_iter().collect::<Vec<_>>().join("\n");
         self.with(|connection| {
-            let transaction = connection.transaction()?;
-            transaction.prepare_cached("INSERT OR REPLACE INTO records VALUES (?1, ?2, ?3, ?4)")?.execute(params![
-                namespace,
-                key,
-                value,
-                now()
-            ])?;
-            transaction
-                .prepare_cached("DELETE FROM record_resources WHERE namespace = ?1 AND key = ?2")?
-                .execute(params![namespace, key])?;
-            for resource in resources {
-                transaction
-                    .prepare_cached("INSERT OR IGNORE INTO record_resources VALUES (?1, ?2, ?3)")?
-                    .execute(params![namespace, key, resource.to_string()])?;
-            }
-            transaction.commit()
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO records VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![namespace, key, value, now(), lines])
+                .map(drop)
         })
     }
 
     fn remove(&self, namespace: &str, key: &[u8]) -> Result<bool> {
         self.with(|connection| {
-            connection
-                .prepare_cached("DELETE FROM record_resources WHERE namespace = ?1 AND key = ?2")?
-                .execute(params![namespace, key])?;
             let removed = connection
                 .prepare_cached("DELETE FROM records WHERE namespace = ?1 AND key = ?2")?
                 .execute(params![namespace, key])?;
@@ -233,21 +221,16 @@ impl RecordStorage for Database {
 
     fn list(&self, namespace: &str) -> Result<Vec<Record>> {
         self.with(|connection| {
-            let mut resources = connection
-                .prepare_cached("SELECT resource FROM record_resources WHERE namespace = ?1 AND key = ?2 ORDER BY 1")?;
-            let mut statement =
-                connection.prepare_cached("SELECT key, value, used FROM records WHERE namespace = ?1 ORDER BY key")?;
+            let mut statement = connection
+                .prepare_cached("SELECT key, value, used, resources FROM records WHERE namespace = ?1 ORDER BY key")?;
             let mut rows = statement.query([namespace])?;
             let mut records = Vec::new();
             while let Some(row) = rows.next()? {
-                let key: Vec<u8> = row.get(0)?;
-                let named = resources.query_map(params![namespace, key], |row| row.get::<_, String>(0))?;
-                let named: Vec<String> = named.collect::<rusqlite::Result<_>>()?;
                 records.push(Record {
+                    key: row.get(0)?,
                     value: row.get(1)?,
                     used: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
-                    resources: named.iter().filter_map(|name| name.parse().ok()).collect(),
-                    key,
+                    resources: row.get_ref(3)?.as_str()?.lines().filter_map(|name| name.parse().ok()).collect(),
                 });
             }
             Ok(records)
@@ -275,7 +258,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
         // Processes that open a new database at once queue here; each step repeats harmlessly.
         connection.execute_batch("PRAGMA journal_mode = WAL; BEGIN IMMEDIATE")?;
         if version != 0 {
-            connection.execute_batch("DROP TABLE IF EXISTS records; DROP TABLE IF EXISTS record_resources;")?;
+            connection.execute_batch("DROP TABLE IF EXISTS records; DROP TABLE IF EXISTS record_resources")?;
         }
         connection.execute_batch(SCHEMA)?;
         connection.execute_batch(&format!("PRAGMA user_version = {VERSION}; COMMIT"))?;

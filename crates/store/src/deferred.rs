@@ -124,7 +124,7 @@ impl Store {
     /// [`Error::LayerNotFound`] where it is nowhere.
     pub(crate) fn ensure_step_tree(&self, step: &StepId) -> Result<()> {
         let folder = self.step_path(step);
-        if record::read_valid(self, &folder).is_some() {
+        if record::read_held(self, &folder).is_some() {
             return Ok(());
         }
         let name = step.as_str();

@@ -2,6 +2,7 @@
 //! line is JSON, the second the SHA-256 of the first in hexadecimal.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use onetag_oci::Digest;
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,16 @@ pub(crate) fn read_valid(store: &Store, folder: &Path) -> Option<TreeRecord> {
     let record = read(folder)?;
     let survived = record.boot.as_deref().is_none_or(|boot| boot == store.boot_id());
     (record.version == VERSION && survived).then_some(record)
+}
+
+/// As [`read_valid`] for a tree that this store holds, so that nobody else removes it: read once by this process.
+pub(crate) fn read_held(store: &Store, folder: &Path) -> Option<Arc<TreeRecord>> {
+    if let Some(known) = store.records().get(folder) {
+        return Some(Arc::clone(known));
+    }
+    let record = Arc::new(read_valid(store, folder)?);
+    store.records().insert(folder.to_owned(), Arc::clone(&record));
+    Some(record)
 }
 
 /// The layers that a chain was made of, or `None` where its record cannot be read.

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use onetag_oci::Digest;
 use rustix::fs::Mode;
@@ -48,10 +49,21 @@ pub struct Stack {
 struct Member {
     id: LayerId,
     tree: PathBuf,
-    implicit: Vec<PathBuf>,
-    links: Vec<UnresolvedLink>,
+    record: Arc<TreeRecord>,
     /// Whether the layer says what the root folder looks like.
     has_root: bool,
+}
+
+impl Member {
+    /// Folders that the layer fills without an entry for them.
+    fn implicit(&self) -> &[PathBuf] {
+        &self.record.applied.implicit_directories
+    }
+
+    /// Hard links to files of layers below.
+    fn links(&self) -> &[UnresolvedLink] {
+        &self.record.applied.unresolved_links
+    }
 }
 
 impl Store {
@@ -69,13 +81,12 @@ impl Store {
             }
             let folder = self.layer_id_path(id);
             let record =
-                record::read_valid(self, &folder).ok_or_else(|| Error::LayerNotFound { layer: id.to_string() })?;
+                record::read_held(self, &folder).ok_or_else(|| Error::LayerNotFound { layer: id.to_string() })?;
             members.push(Member {
                 id: id.clone(),
                 tree: folder.join("tree"),
-                implicit: record.applied.implicit_directories,
-                links: record.applied.unresolved_links,
                 has_root: record.applied.has_root || matches!(id, LayerId::Step(_)),
+                record,
             });
         }
         let mut lowers = self.lowers(&members)?;
@@ -99,7 +110,7 @@ impl Store {
         };
         let needs = |member: &Member| {
             let uncertain_root = unusual_root && !member.has_root;
-            uncertain_root || !member.implicit.is_empty() || !member.links.is_empty()
+            uncertain_root || !member.implicit().is_empty() || !member.links().is_empty()
         };
         let Some(highest) = members.iter().rposition(needs).filter(|&highest| highest > 0) else {
             return Ok(trees(members));
@@ -142,7 +153,7 @@ impl Store {
     fn chain(&self, key: &str, layers: &[&LayerId], fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
         let path = self.chain_path(key);
         self.hold(&Resource::Chain(path.file_name().unwrap_or_default().to_string_lossy().into_owned()))?;
-        if record::read_valid(self, &path).is_some() {
+        if record::read_held(self, &path).is_some() {
             return Ok(path.join("tree"));
         }
         let lock = format!("chain-{}", &key[..key.len().min(3)]);
@@ -179,7 +190,7 @@ fn supply(store: &Store, members: &[Member], tree: &Path) -> Result<()> {
     let root = files::open_folder(tree).at("open", tree)?;
     let mut supplier = Supplier { store, members, merged, root, made: BTreeSet::new() };
     let implicit: BTreeSet<&Path> =
-        members.iter().flat_map(|member| member.implicit.iter().map(PathBuf::as_path)).collect();
+        members.iter().flat_map(|member| member.implicit().iter().map(PathBuf::as_path)).collect();
     // The root comes first and always: it is what the mounted root looks like.
     supplier.directory(Path::new(""))?;
     for path in implicit {
@@ -188,7 +199,7 @@ fn supply(store: &Store, members: &[Member], tree: &Path) -> Result<()> {
         }
     }
     for (index, member) in members.iter().enumerate() {
-        for link in &member.links {
+        for link in member.links() {
             supplier.link(index, member, link)?;
         }
     }
@@ -219,7 +230,7 @@ impl Supplier<'_> {
             let is_root = path.as_os_str().is_empty();
             let explicit = match is_root {
                 true => member.has_root,
-                false => !member.implicit.iter().any(|implicit| implicit == path),
+                false => !member.implicit().iter().any(|implicit| implicit == path),
             };
             if explicit {
                 return Ok(Some(metadata));

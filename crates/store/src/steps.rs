@@ -106,7 +106,9 @@ impl Store {
             let folder = upper.path.join(name);
             std::fs::create_dir(&folder).at("make folder", &folder)?;
         }
-        let root = MergedTree::open(&below.lowers, self.ownership())?.root_metadata()?;
+        // The topmost folder alone says what the root looks like: where a layer says nothing, a generated one does.
+        let topmost = &below.lowers[..below.lowers.len().min(1)];
+        let root = MergedTree::open(topmost, self.ownership())?.root_metadata()?;
         let tree = upper.upper();
         set_root(self, &tree, &root).at("set attributes of", &tree)?;
         Ok(upper)

@@ -17,6 +17,7 @@ use crate::error::{At, Error, Result};
 use crate::files;
 use crate::layer::{Limits, Ownership};
 use crate::leases::SessionLease;
+use crate::record::TreeRecord;
 use crate::steps::StepId;
 use crate::tree::FrozenDirectory;
 
@@ -53,6 +54,7 @@ struct Inner {
     session: Mutex<Option<SessionLease>>,
     database: OnceLock<Arc<Database>>,
     deferred: Mutex<HashMap<StepId, Arc<FrozenDirectory>>>,
+    records: Mutex<HashMap<PathBuf, Arc<TreeRecord>>>,
 }
 
 struct Ids {
@@ -86,6 +88,7 @@ impl Store {
             session: Mutex::new(None),
             database: OnceLock::new(),
             deferred: Mutex::default(),
+            records: Mutex::default(),
         };
         Ok(Store { inner: Arc::new(inner) })
     }
@@ -127,6 +130,11 @@ impl Store {
     /// Results of steps that are held in memory.
     pub(crate) fn deferred(&self) -> MutexGuard<'_, HashMap<StepId, Arc<FrozenDirectory>>> {
         self.inner.deferred.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records of held trees that this process has read.
+    pub(crate) fn records(&self) -> MutexGuard<'_, HashMap<PathBuf, Arc<TreeRecord>>> {
+        self.inner.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The database of cache records, opened on first use.
@@ -186,6 +194,7 @@ impl Store {
     /// Removes a tree of the store in two steps, so that it is never seen half there: renamed into `tmp/`, then
     /// removed. Absence is success.
     pub(crate) fn discard(&self, path: &Path) -> Result<()> {
+        self.records().remove(path);
         let trash = self.temporary("trash")?;
         match std::fs::rename(path, &trash) {
             Ok(()) => self.remove_temporary(&trash),

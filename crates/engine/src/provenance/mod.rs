@@ -60,7 +60,7 @@ pub(crate) struct Facts<'a> {
     /// The Dockerfile's name.
     pub(crate) dockerfile: &'a str,
     /// What the Dockerfile became, of all platforms.
-    pub(crate) lowered: &'a [Lowered],
+    pub(crate) lowered: &'a [&'a Lowered],
     pub(crate) pins: &'a Pins,
     pub(crate) started: SystemTime,
     pub(crate) finished: SystemTime,

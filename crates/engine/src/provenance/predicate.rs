@@ -63,7 +63,7 @@ pub(crate) fn recorded(facts: &Facts<'_>, position: usize, mode: ProvenanceMode,
 }
 
 fn parts(facts: &Facts<'_>, position: usize, sources: &Sources, mode: ProvenanceMode, layers: &VertexLayers) -> Parts {
-    let lowered = &facts.lowered[position];
+    let lowered = facts.lowered[position];
     let mut config_source = Map::new();
     if let BuildContext::Git(url) | BuildContext::Http(url) = &facts.request.context {
         let url = redacted(url);

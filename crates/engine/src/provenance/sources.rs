@@ -30,7 +30,7 @@ pub(super) struct Sources {
 impl Sources {
     /// The sources of the image of one platform.
     pub(super) fn of(facts: &Facts<'_>, position: usize) -> Self {
-        let lowered = &facts.lowered[position];
+        let lowered = facts.lowered[position];
         let mut sources = Self::default();
         for image in images(facts.lowered, lowered) {
             let digest = json!({ image.digest.algorithm().name(): image.digest.encoded() });
@@ -120,7 +120,7 @@ pub(super) fn ids(ids: &BTreeMap<String, bool>) -> Vec<Value> {
 
 /// The images that one platform's result used. Of an image that was resolved for every target platform only the one of
 /// this platform counts; others, such as those of the build platform, count for all.
-fn images<'a>(all: &'a [Lowered], current: &Lowered) -> Vec<&'a UsedImage> {
+fn images<'a>(all: &[&'a Lowered], current: &Lowered) -> Vec<&'a UsedImage> {
     let resolved = || all.iter().flat_map(|lowered| &lowered.images);
     let is_for_all = |image: &UsedImage| {
         let serves = |platform: &Platform| {
