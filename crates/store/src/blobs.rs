@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use onetag_oci::{Algorithm, Digest, Digester};
 
+use crate::batch::name_blob;
 use crate::error::{At, Error, Result};
 use crate::files;
 use crate::leases::Resource;
@@ -22,11 +23,18 @@ impl Store {
 
     /// A blob's size in bytes, or `None` where it is absent.
     pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
-        std::fs::metadata(self.blob_path(digest)).ok().filter(std::fs::Metadata::is_file).map(|found| found.len())
+        // In this order: what has no name yet may get it at any time.
+        let named = || {
+            std::fs::metadata(self.blob_path(digest)).ok().filter(std::fs::Metadata::is_file).map(|found| found.len())
+        };
+        self.unsettled_size(digest).or_else(named)
     }
 
     /// Opens a blob. Its content was verified when it was written; what happened to the disk since then is not.
     pub fn open_blob(&self, digest: &Digest) -> Result<File> {
+        if let Some(file) = self.open_unsettled(digest) {
+            return Ok(file);
+        }
         let path = self.blob_path(digest);
         match File::open(&path) {
             Ok(file) => Ok(file),
@@ -156,7 +164,8 @@ impl BlobWriter {
         }
     }
 
-    /// Verifies, syncs and names the blob. Gives its digest and size.
+    /// Verifies, syncs and names the blob; while a [`Batch`](crate::Batch) is open, the latter two come with its end.
+    /// Gives its digest and size.
     ///
     /// # Errors
     /// [`Error::DigestMismatch`], [`Error::SizeMismatch`]: nothing is stored then.
@@ -185,16 +194,11 @@ impl BlobWriter {
             std::fs::remove_file(&self.path).at("remove", &self.path)?;
             return Ok((digest, self.written));
         }
-        self.file.sync_all().at("sync", &self.path)?;
-        if let Err(error) = std::fs::rename(&self.path, &path) {
-            // The folder of a rarely used algorithm is made when it is first needed.
-            if error.kind() != ErrorKind::NotFound {
-                return Err(error).at("name", &path);
-            }
-            let folder = path.parent().unwrap_or(self.store.root());
-            files::create_folders(folder).at("make folder", folder)?;
-            std::fs::rename(&self.path, &path).at("name", &path)?;
+        if self.store.leave_unsettled(&digest, &self.path, self.written)? {
+            return Ok((digest, self.written));
         }
+        self.file.sync_all().at("sync", &self.path)?;
+        name_blob(&self.path, &path)?;
         files::sync_parent(&path).at("sync", &path)?;
         Ok((digest, self.written))
     }

@@ -7,7 +7,8 @@
 //!
 //! What a record needs stands in its own row: the tenth step of a build needs nine layers and the hundredth ninety-nine,
 //! and rows of their own would make a build's work grow with the square of its steps. Only collection asks the other
-//! way round, which record needs something, and reads them all.
+//! way round, which record needs something, and reads them all. The table has row ids, so that a search by key does not
+//! read the values that it passes, some of which have megabytes.
 //!
 //! The file is never the only copy of anything: where it is damaged it is put aside and begun anew.
 
@@ -22,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::leases::Resource;
 
 /// The schema's version; another one is thrown away.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// How long another process's transaction is waited for.
 const BUSY: Duration = Duration::from_secs(30);
 /// A record's last use is written again only after this many seconds, so that reading stays reading.
@@ -31,7 +32,7 @@ const USE_GRANULARITY: i64 = 600;
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS records (
         namespace TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, used INTEGER NOT NULL, resources TEXT NOT NULL,
-        PRIMARY KEY (namespace, key)) WITHOUT ROWID;
+        PRIMARY KEY (namespace, key));
 ";
 
 /// Bytes by key in namespaces, shared by processes. Behind a trait, so that tests can count and fail.

@@ -14,6 +14,7 @@
 //! the call that made them has returned; trees are believed only in the boot that wrote them until they are synced.
 #![forbid(unsafe_code)]
 
+mod batch;
 mod blobs;
 mod check;
 mod claims;
@@ -41,6 +42,7 @@ pub mod copy;
 pub mod layer;
 pub mod tree;
 
+pub use batch::Batch;
 pub use blobs::{BlobWriter, GrowingBlob, GrowingReader};
 pub use check::{CheckReport, Damage, Fetch, Finding};
 pub use claims::WorkClaim;

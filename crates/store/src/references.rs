@@ -24,6 +24,7 @@ impl Store {
     /// On return the name survives a crash.
     pub fn set_reference(&self, name: &str, descriptor: Descriptor) -> Result<()> {
         self.hold(&Resource::Blob(descriptor.digest.clone()))?;
+        self.settle()?;
         let mut entry = descriptor;
         entry.annotations.insert(IMAGE_NAME.to_owned(), name.to_owned());
         entry.annotations.insert(REF_NAME.to_owned(), name.to_owned());

@@ -12,6 +12,7 @@ use onetag_oci::{DiffId, Digest};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
+use crate::batch::Unsettled;
 use crate::database::Database;
 use crate::error::{At, Error, Result};
 use crate::files;
@@ -55,6 +56,7 @@ struct Inner {
     database: OnceLock<Arc<Database>>,
     deferred: Mutex<HashMap<StepId, Arc<FrozenDirectory>>>,
     records: Mutex<HashMap<PathBuf, Arc<TreeRecord>>>,
+    unsettled: Mutex<Unsettled>,
 }
 
 struct Ids {
@@ -89,6 +91,7 @@ impl Store {
             database: OnceLock::new(),
             deferred: Mutex::default(),
             records: Mutex::default(),
+            unsettled: Mutex::default(),
         };
         Ok(Store { inner: Arc::new(inner) })
     }
@@ -137,13 +140,18 @@ impl Store {
         self.inner.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Blobs that wait to be made durable together.
+    pub(crate) fn unsettled_blobs(&self) -> &Mutex<Unsettled> {
+        &self.inner.unsettled
+    }
+
     /// The database of cache records, opened on first use.
     pub fn database(&self) -> Arc<Database> {
         let path = || self.root().join("cache.db");
         Arc::clone(self.inner.database.get_or_init(|| Arc::new(Database::new(path()))))
     }
 
-    /// Where a blob lies, whether or not it is there.
+    /// Where a blob lies, whether or not it is there. One of an open [`Batch`](crate::Batch) is not there yet.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         let mut path = self.root().join("blobs");
         path.push(digest.algorithm().name());

@@ -34,8 +34,7 @@ impl Engine {
     fn persist(&self, parts: &[Part<'_>]) -> Result<(), BuildError> {
         for layer in parts.iter().flat_map(|part| &part.snapshot.layers) {
             if let Layer::Step(_) = layer {
-                let persisted = self.store()?.persist_layer(&layer.id());
-                persisted.map_err(|error| BuildError::Export(Box::new(error.into())))?;
+                self.store()?.persist_layer(&layer.id()).map_err(unsynced)?;
             }
         }
         Ok(())
@@ -65,6 +64,8 @@ impl Engine {
         sink: &Sink<'_>,
     ) -> Result<BuildOutcome, BuildError> {
         let mut outcome = BuildOutcome::new(parts);
+        // Layers and documents of all outputs reach the disk together, before a name in the store needs them.
+        let batch = self.store()?.batch();
         let annotations = crate::flags::parse_annotations(&request.annotations, &Platform::host());
         let annotations = annotations.map_err(|source| BuildError::Flag(Box::new(source)))?;
         for options in &request.outputs {
@@ -83,6 +84,7 @@ impl Engine {
                 outcome.set_image(image, &options);
             }
         }
+        batch.close().map_err(unsynced)?;
         Ok(outcome)
     }
 }
@@ -288,6 +290,11 @@ impl Exporter<'_> {
         }
         Ok(())
     }
+}
+
+/// The store could not keep what was made.
+fn unsynced(error: onetag_store::Error) -> BuildError {
+    BuildError::Export(Box::new(error.into()))
 }
 
 fn activity_name(target: &Target) -> &'static str {

@@ -1,14 +1,14 @@
 //! Digests of the host's files from builds before, as git's index keeps them: a file counts as unchanged while its
 //! inode, size and times are.
 //!
-//! One record for each folder:
+//! One record for each folder, its entries in the order of paths, so that a walk finds them one after the other:
 //! ```text
 //! path length u32, path, device u64, inode u64, size u64, mtime i64 + u32, ctime i64 + u32, SHA-256 (32 bytes)
 //! ```
 //! all numbers little-endian. A file that changed too recently to be told from one that changes again is not kept, nor
 //! one that has extended attributes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use onetag_store::tree::{ContentSum, Metadata};
 use onetag_store::{Database, RecordStorage};
 
 /// Another number is another format.
-const NAMESPACE: &str = "context-files-2";
+const NAMESPACE: &str = "context-files-3";
 const STAMP_BYTES: usize = 48;
 const SUM_BYTES: usize = 32;
 
@@ -115,15 +115,15 @@ impl KnownFolder {
         // A build that looked at most of what is known is believed to have seen all that is there.
         let is_used = |number: usize| self.used.get(number).is_some_and(|used| used.load(Ordering::Relaxed));
         let keeps_all = (0..self.used.len()).filter(|&number| is_used(number)).count() * 2 < self.used.len();
+        let mut kept: BTreeMap<&[u8], (&[u8], &[u8])> = BTreeMap::new();
         for &(number, position) in self.index.values() {
             let Some(entry) = entry(&self.record, position) else { continue };
-            let path = Path::new(std::ffi::OsStr::from_bytes(entry.path));
-            if (keeps_all || is_used(number)) && !fresh.contains_key(path) {
-                bytes.extend(&self.record[position..entry.end]);
+            if keeps_all || is_used(number) {
+                kept.insert(entry.path, (entry.stamp, entry.sum));
             }
         }
-        for (path, (stamp, sum)) in fresh.iter() {
-            let path = path.as_os_str().as_bytes();
+        kept.extend(fresh.iter().map(|(path, (stamp, sum))| (path.as_os_str().as_bytes(), (&stamp[..], &sum[..]))));
+        for (path, (stamp, sum)) in kept {
             bytes.extend(u32::try_from(path.len()).unwrap_or(0).to_le_bytes());
             bytes.extend(path);
             bytes.extend(stamp);

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use onetag_oci::Digest;
+use onetag_oci::{Descriptor, Digest, media_type};
 use onetag_store::{Error, Store};
 
 #[test]
@@ -72,4 +72,66 @@ fn readers_hear_of_an_abandoned_blob() {
     drop(writer);
     assert!(growing.reader(0).read_to_end(&mut Vec::new()).is_err());
     assert_eq!(growing.wait(), None);
+}
+
+#[test]
+fn blobs_of_a_batch_get_their_names_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, other) = (Store::open(folder.path()).unwrap(), Store::open(folder.path()).unwrap());
+    let batch = store.batch();
+    let digests: Vec<Digest> =
+        (0..40).map(|number: u8| store.put_document(&vec![number; 10 + usize::from(number)]).unwrap()).collect();
+    let mut writer = store.blob_writer().unwrap();
+    writer.write_all(&[7; 17]).unwrap();
+    assert_eq!(writer.finish(None, None).unwrap().0, digests[7], "the same once more");
+    for (number, digest) in digests.iter().enumerate() {
+        assert_eq!(store.blob_size(digest), Some(10 + number as u64));
+        assert_eq!(store.read_blob(digest, 100).unwrap().len(), 10 + number);
+        assert!(!other.has_blob(digest) && !store.blob_path(digest).exists(), "nobody else relies on it yet");
+    }
+    batch.close().unwrap();
+    assert!(digests.iter().all(|digest| other.has_blob(digest) && store.has_blob(digest)));
+    assert_eq!(std::fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
+    let after = store.put_document(b"after").unwrap();
+    assert!(other.has_blob(&after), "a closed batch defers nothing");
+}
+
+#[test]
+fn a_name_settles_what_it_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, other) = (Store::open(folder.path()).unwrap(), Store::open(folder.path()).unwrap());
+    let batch = store.batch();
+    let layer = store.put_document(b"layer").unwrap();
+    let index = store.put_document(b"{}").unwrap();
+    store.set_reference("a", Descriptor::new(media_type::OCI_INDEX, index.clone(), 2)).unwrap();
+    assert!(other.has_blob(&layer) && other.has_blob(&index));
+    let late = store.put_document(b"late").unwrap();
+    assert!(!other.has_blob(&late));
+    // Given up, as where a later output failed: what is made stays for the next build.
+    drop(batch);
+    assert!(other.has_blob(&late));
+}
+
+#[test]
+fn threads_settle_at_the_same_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let batch = store.batch();
+    std::thread::scope(|scope| {
+        for thread in 0..4_u8 {
+            let store = &store;
+            scope.spawn(move || {
+                for number in 0..30 {
+                    // Two threads at a time make the same blobs.
+                    let digest = store.put_document(&[thread / 2, number]).unwrap();
+                    if number % 10 == 0 {
+                        store.settle().unwrap();
+                    }
+                    assert_eq!(store.read_blob(&digest, 2).unwrap(), [thread / 2, number]);
+                }
+            });
+        }
+    });
+    batch.close().unwrap();
+    assert_eq!(store.blobs().unwrap().len(), 60);
 }

@@ -38,6 +38,10 @@ fn the_scenario() {
     let index = store.put_document(b"{}").unwrap();
     store.set_reference(MOVED, Descriptor::new(media_type::OCI_INDEX, index.clone(), 2)).unwrap();
     tell(format!("name {MOVED} {index}"));
+    let batch = store.batch();
+    let (blobs, _) = image(&store, MOVED, Archive::new().file("b", b"of a batch"));
+    tell(format!("name {MOVED} {}", blobs[0]));
+    batch.close().unwrap();
     store.remove_reference(MOVED).unwrap();
     tell(format!("gone {MOVED}"));
     let all =
