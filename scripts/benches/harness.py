@@ -72,8 +72,8 @@ class Row:
 class Bench:
     """One run over all rows. Everything lies in `work`, which goes afterwards."""
 
-    def __init__(self, work, runs, scale=1.0):
-        self.work, self.runs, self.scale = pathlib.Path(work), runs, scale
+    def __init__(self, work, runs, scale=1.0, tree=None):
+        self.work, self.runs, self.scale, self.tree = pathlib.Path(work), runs, scale, tree
         self.environment = dict(os.environ, ONETAG_ROOT=str(self.work / "store"), DOCKER_CONFIG=str(self.work / "docker"),
                                 PATH="%s:%s" % (FIXTURES / "qemu/bin", os.environ["PATH"]))
         # Some programs insist on the file.

@@ -1,9 +1,11 @@
 """Layers of many files: copied from the context, compressed, pushed; what happens when nothing or little changes; growth.
 
 The inputs are made here, the same in every run: folders of files as installations of a scripting language have them,
-125,000 of them with 2.7 GB at `--scale 1`, compressible as such files are.
+125,000 of them with 2.7 GB at `--scale 1`. They are random prose, which takes gzip and zstd half as long again as real
+files; `--tree FOLDER` takes real ones for the large layer.
 """
 import math
+import pathlib
 import random
 import shutil
 import statistics
@@ -63,10 +65,15 @@ def tree(root, files, mean_bytes, seed):
 class Sample:
     """A context of one COPY on nothing, and the builds of it."""
 
-    def __init__(self, bench, name, files, mean_bytes):
+    def __init__(self, bench, name, files, mean_bytes, source=None):
         self.bench, self.name = bench, name
         self.context = bench.work / ("layers-" + name)
-        self.megabytes = tree(self.context / "files", files, mean_bytes, files) / 1e6
+        if source:
+            self.context.mkdir()
+            subprocess.run(["cp", "-a", source, str(self.context / "files")], check=True)
+            self.megabytes = measure(self.context / "files")[1] / 1e6
+        else:
+            self.megabytes = tree(self.context / "files", files, mean_bytes, files) / 1e6
         (self.context / "Dockerfile").write_text("FROM scratch\nCOPY files /usr/lib/\n")
         self.changes = 0
         bench.at_end(lambda: forget(name))
@@ -89,7 +96,7 @@ class Sample:
 
     def changed(self):
         self.changes += 1
-        path = self.context / "files" / "lib0" / "package0" / "module0" / "file3.py"
+        path = self.context / "files" / "changed.py"
         path.write_text("change %d\n" % self.changes)
         return self.bench.onetag(*self.build("--push"))
 
@@ -106,6 +113,12 @@ class Sample:
         elapsed += run(["buildah", "push", "-q", "--tls-verify=false", name], self.bench.environment)
         forget(name)
         return elapsed
+
+
+def measure(folder):
+    """How many files a folder holds, and their bytes."""
+    files = [path for path in pathlib.Path(folder).rglob("*") if path.is_file() and not path.is_symlink()]
+    return len(files), sum(path.stat().st_size for path in files)
 
 
 def forget(name):
@@ -126,13 +139,16 @@ def rows(bench):
     large, small = max(1, int(FILES * bench.scale)), max(1, int(SMALL_FILES * bench.scale))
     samples = {}
 
-    def sample(name, files, mean_bytes):
+    if bench.tree:
+        large = measure(bench.tree)[0]
+
+    def sample(name, files, mean_bytes, source=None):
         if name not in samples:
-            samples[name] = Sample(bench, name, files, mean_bytes)
+            samples[name] = Sample(bench, name, files, mean_bytes, source)
         return samples[name]
 
     def big():
-        return sample("large", large, MEAN_BYTES)
+        return sample("large", large, MEAN_BYTES, bench.tree)
 
     def little():
         return sample("small", small, SMALL_BYTES)

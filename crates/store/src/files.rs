@@ -152,27 +152,32 @@ const MAX_OPEN_LEVELS: usize = 128;
 /// A folder being emptied.
 struct Level {
     fd: OwnedFd,
-    names: Vec<OsString>,
+    /// What is left, each with whether it was listed as a folder.
+    names: Vec<(OsString, bool)>,
     made_writable: bool,
 }
 
 impl Level {
     fn open(fd: OwnedFd) -> io::Result<Level> {
-        let names = list(&fd)?.into_iter().map(|(name, _)| name).collect();
+        let names = list(&fd)?.into_iter().map(|(name, kind)| (name, kind == FileType::Directory)).collect();
         Ok(Level { fd, names, made_writable: false })
     }
 
-    /// Removes one name. Gives the folder that must be emptied first where the name is one.
-    fn remove(&mut self, name: &OsStr) -> io::Result<Option<OwnedFd>> {
+    /// Removes one name. Gives the folder that must be emptied first where the name is one. What it was listed as
+    /// only saves an attempt: it may be something else by now.
+    fn remove(&mut self, name: &OsStr, mut is_folder: bool) -> io::Result<Option<OwnedFd>> {
         loop {
-            match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => return Ok(None),
-                Err(Errno::ISDIR | Errno::PERM | Errno::ACCESS) => {}
-                Err(error) => return Err(error.into()),
+            if !is_folder {
+                match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => return Ok(None),
+                    Err(Errno::ISDIR | Errno::PERM | Errno::ACCESS) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
             match rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
                 Ok(()) | Err(Errno::NOENT) => return Ok(None),
                 Err(Errno::NOTEMPTY | Errno::EXIST) => return open_to_empty(self.fd.as_fd(), name).map(Some),
+                Err(Errno::NOTDIR) if is_folder => is_folder = false,
                 Err(Errno::ACCESS) if !self.made_writable => {
                     rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(0o700))?;
                     self.made_writable = true;
@@ -189,11 +194,11 @@ fn empty_folder(top: OwnedFd) -> io::Result<()> {
     let mut levels = vec![Level::open(top)?];
     let mut moved = 0_u64;
     while let Some(level) = levels.last_mut() {
-        let Some(name) = level.names.last().cloned() else {
+        let Some((name, is_folder)) = level.names.last().cloned() else {
             levels.pop();
             continue;
         };
-        let Some(child) = level.remove(&name)? else {
+        let Some(child) = level.remove(&name, is_folder)? else {
             level.names.pop();
             continue;
         };
@@ -206,7 +211,7 @@ fn empty_folder(top: OwnedFd) -> io::Result<()> {
         let deep = levels.len() - 1;
         rustix::fs::renameat(&levels[deep].fd, &name, &levels[0].fd, &shallow)?;
         levels[deep].names.pop();
-        levels[0].names.insert(0, shallow);
+        levels[0].names.insert(0, (shallow, true));
     }
     Ok(())
 }

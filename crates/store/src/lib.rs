@@ -36,6 +36,7 @@ mod snapshot;
 mod stack;
 mod steps;
 mod store;
+mod sweeper;
 
 pub mod checksum;
 pub mod copy;

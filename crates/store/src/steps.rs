@@ -167,8 +167,7 @@ impl Upper {
     /// Takes the upper folder over as a layer. The mount MUST be gone; nothing is synced, which is why the tree is
     /// believed only until the machine restarts.
     pub fn commit(mut self) -> Result<LayerId> {
-        let folder = files::open_folder(&self.path).at("open", &self.path)?;
-        files::remove_tree(&folder, "work".as_ref()).at("remove", &self.path)?;
+        self.store.discard_later(&self.work())?;
         let step = StepId::new();
         self.store.hold(&Resource::Step(step.clone()))?;
         TreeRecord::unsynced(&self.store).write(&self.path)?;

@@ -20,6 +20,7 @@ use crate::layer::{Limits, Ownership};
 use crate::leases::SessionLease;
 use crate::record::TreeRecord;
 use crate::steps::StepId;
+use crate::sweeper::Sweeper;
 use crate::tree::FrozenDirectory;
 
 /// The content of the `oci-layout` file.
@@ -57,6 +58,7 @@ struct Inner {
     deferred: Mutex<HashMap<StepId, Arc<FrozenDirectory>>>,
     records: Mutex<HashMap<PathBuf, Arc<TreeRecord>>>,
     unsettled: Mutex<Unsettled>,
+    sweeper: Sweeper,
 }
 
 struct Ids {
@@ -92,6 +94,7 @@ impl Store {
             deferred: Mutex::default(),
             records: Mutex::default(),
             unsettled: Mutex::default(),
+            sweeper: Sweeper::default(),
         };
         Ok(Store { inner: Arc::new(inner) })
     }
@@ -208,6 +211,16 @@ impl Store {
             Ok(()) => self.remove_temporary(&trash),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error).at("remove", path),
+        }
+    }
+
+    /// Moves a tree of the store into `tmp/` and has it removed beside whatever comes next.
+    pub(crate) fn discard_later(&self, path: &Path) -> Result<()> {
+        let trash = self.temporary("trash")?;
+        std::fs::rename(path, &trash).at("remove", path)?;
+        match self.inner.sweeper.remove(&self.root().join("tmp"), &trash) {
+            Ok(()) => Ok(()),
+            Err(left) => self.remove_temporary(left),
         }
     }
 

@@ -97,7 +97,7 @@ fn the_whole_provenance_tells_of_steps_layers_and_lines_and_of_no_secret() {
     let reference = app.world.reference("app:max");
     app.world.onetag.file("token", "S3CR3T");
     let secret = format!("--secret id=token,src={}", app.file("token").display());
-    app.build(&format!("--platform linux/amd64 --push -t {reference} --build-arg WHAT=y --provenance {secret}"));
+    app.build(&format!("--platform linux/amd64 --push -t {reference} --build-arg WHAT=y --provenance true {secret}"));
     let predicate = &app.provenance(&reference)["SLSA"];
     let definition = &predicate["buildDefinition"];
     assert_eq!(definition["externalParameters"]["request"]["args"]["build-arg:WHAT"], "y");
@@ -122,7 +122,7 @@ fn referrers_leave_the_index_alone() {
     let app = App::new();
     let (plain, beside) = (app.world.reference("app:plain"), app.world.reference("app:beside"));
     app.build(&format!("{BOTH} --push -t {plain}"));
-    app.build(&format!("{BOTH} --push -t {beside} --provenance --attest-as referrers"));
+    app.build(&format!("{BOTH} --push -t {beside} --provenance=true --attest-as referrers"));
     assert_eq!(app.raw(&plain), app.raw(&beside));
     let curl = require!(some onetag_testkit::folder::program("curl"), "curl is not installed");
     for image in &app.index(&plain).manifests {
@@ -142,7 +142,7 @@ fn a_reproducible_build_is_so_with_its_provenance() {
         let output = format!("type=registry,name={reference},rewrite-timestamp=true");
         let metadata = app.file(name).display().to_string();
         app.build(&format!(
-            "{BOTH} --no-cache -o {output} --build-arg SOURCE_DATE_EPOCH=1000 --provenance --metadata-file {metadata}"
+            "{BOTH} --no-cache -o {output} --build-arg SOURCE_DATE_EPOCH=1000 --provenance=true --metadata-file {metadata}"
         ));
         app.metadata(name)["containerimage.digest"].clone()
     };
@@ -191,7 +191,7 @@ fn annotations_go_where_they_are_put() {
     let reference = app.world.reference("app:annotated");
     app.build(&format!(
         "{BOTH} --push -t {reference} --annotation index:on=index --annotation manifest[linux/arm64]:on=manifest \
-         --annotation manifest-descriptor:on=descriptor --annotation plain=all --provenance"
+         --annotation manifest-descriptor:on=descriptor --annotation plain=all --provenance=true"
     ));
     let index = app.index(&reference);
     assert_eq!(index.annotations["on"], "index");
@@ -220,6 +220,32 @@ fn annotations_go_where_they_are_put() {
     assert!(refuse(&format!("{one} --annotation manifest[linux/s390x]:a=b")).contains("no platform linux/s390x"));
     let docker_types = format!("{BOTH} -o type=registry,name={reference},oci-mediatypes=false");
     assert!(refuse(&format!("{docker_types} --annotation index:a=b")).contains("oci-mediatypes=false"));
-    assert!(refuse(&format!("{docker_types} --provenance")).contains("cannot export attestations"));
-    assert!(refuse("--sbom").contains("SBOM attestations are not supported"));
+    assert!(refuse(&format!("{docker_types} --provenance true")).contains("cannot export attestations"));
+    assert!(refuse("--sbom true").contains("SBOM attestations are not supported"));
+}
+
+#[test]
+fn files_have_their_statement_beside_them() {
+    let app = App::new();
+    let build = |rest: &str| app.build(&format!("{BOTH} {rest}"));
+    build("--provenance mode=min -o out");
+    for platform in ["amd64", "arm64"] {
+        let folder = app.file(&format!("out/linux_{platform}"));
+        let statement: Value = serde_json::from_slice(&std::fs::read(folder.join("provenance.json")).unwrap()).unwrap();
+        let named = |name: &str, content: &str| serde_json::json!({ "name": name, "digest": { "sha256": Digest::sha256(content.as_bytes()).encoded() } });
+        assert_eq!(statement["subject"], serde_json::json!([named("a", "one"), named("f", "base")]), "{platform}");
+        assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
+        assert!(statement["predicate"]["buildDefinition"].is_object());
+    }
+    build("--provenance mode=min -o type=local,dest=flat,platform-split=false,attestation-prefix=x.");
+    for name in ["x.provenance.linux_amd64.json", "x.provenance.linux_arm64.json", "a"] {
+        assert!(app.file("flat").join(name).exists(), "{name}");
+    }
+    app.build("--provenance mode=min --platform linux/amd64 -o type=tar,dest=one.tar");
+    let mut archive = tar::Archive::new(std::fs::File::open(app.file("one.tar")).unwrap());
+    let names: Vec<PathBuf> =
+        archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
+    assert_eq!(names, ["a", "f", "provenance.json"].map(PathBuf::from));
+    build("-o plain");
+    assert!(!app.file("plain/linux_amd64/provenance.json").exists(), "nobody asked for it");
 }

@@ -239,11 +239,11 @@ impl Exporter<'_> {
         match &options.target {
             Target::CacheOnly => return Ok(None),
             Target::Files(_) => {
-                activity.part("copying files", || write_files(layers, parts, options))?;
+                activity.part("copying files", || write_files(layers, parts, options, self.assembler.attest()))?;
                 return Ok(None);
             }
             Target::Tar(_) => {
-                activity.part("sending tarball", || write_files(layers, parts, options))?;
+                activity.part("sending tarball", || write_files(layers, parts, options, self.assembler.attest()))?;
                 return Ok(None);
             }
             Target::Push | Target::Store | Target::Oci { .. } | Target::Docker(_) => {}

@@ -7,32 +7,60 @@ use std::io::{BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use onetag_oci::{Algorithm, Digest, Digester};
 use onetag_store::layer::{EntryHeader, EntryKind, TarWriter};
 use onetag_store::tree::{Leaf, MergedTree, Metadata, Node};
 use rustix::fs::{AtFlags, CWD, FileType, Timespec, Timestamps, UTIME_OMIT};
+use serde_json::Value;
 
-use super::assemble::Part;
+use super::assemble::{Attest, Part};
 use super::options::{Destination, Target};
 use super::{ExportError, ExportOptions};
 use crate::layers::{Layers, unheard};
+use crate::provenance::{ProvenanceVersion, file_statement};
 
-/// Writes the files of all parts: those of several platforms into folders of their own, unless asked otherwise.
-pub(crate) fn write_files(layers: &Layers, parts: &[Part<'_>], options: &ExportOptions) -> Result<(), ExportError> {
+/// What is written of one platform.
+struct FileSet {
+    /// The folder that it gets; empty for the output itself.
+    folder: String,
+    /// The files.
+    tree: MergedTree,
+    /// The name and the content of the statement about them.
+    statement: Option<(String, Vec<u8>)>,
+}
+
+/// Writes the files of all parts: those of several platforms into folders of their own, unless asked otherwise. A
+/// statement about the files goes beside them.
+pub(crate) fn write_files(
+    layers: &Layers,
+    parts: &[Part<'_>],
+    options: &ExportOptions,
+    attest: Option<&Attest<'_>>,
+) -> Result<(), ExportError> {
     let split = options.platform_split.unwrap_or(parts.len() > 1);
     let mut trees = Vec::with_capacity(parts.len());
-    for part in parts {
-        let folder = match split {
-            true => part.lowered.image.platform().format_all().replace('/', "_"),
-            false => String::new(),
+    for (position, part) in parts.iter().enumerate() {
+        let platform = part.lowered.image.platform().format_all().replace('/', "_");
+        let tree = layers.tree(&part.snapshot, &unheard)?;
+        let prefix = &options.attestation_prefix;
+        let name = match split || parts.len() == 1 {
+            true => format!("{prefix}provenance.json"),
+            false => format!("{prefix}provenance.{platform}.json"),
         };
-        trees.push((folder, layers.tree(&part.snapshot, &unheard)?));
+        let statement = match attest {
+            Some(attest) => {
+                let predicate = (attest.predicate)(position, &part.snapshot, &[])?;
+                Some((name, statement_of_files(attest.version, &predicate, &tree)?))
+            }
+            None => None,
+        };
+        trees.push(FileSet { folder: if split { platform } else { String::new() }, tree, statement });
     }
     let latest = if options.rewrite_timestamp { parts.iter().find_map(|part| part.lowered.epoch) } else { None };
     match &options.target {
-        Target::Files(path) => {
-            trees.iter().try_for_each(|(folder, tree)| write_folder(&path.join(folder), tree, latest))
-        }
+        Target::Files(path) => trees.iter().try_for_each(|set| write_folder(&path.join(&set.folder), set, latest)),
         Target::Tar(Destination::Path(path)) => {
             let failed = |source| ExportError::Write { path: path.clone(), source };
             let mut output = BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?);
@@ -54,7 +82,37 @@ fn at(path: &Path) -> impl Fn(std::io::Error) -> ExportError {
     move |source| ExportError::Write { path: path.clone(), source }
 }
 
-fn write_folder(root: &Path, tree: &MergedTree, latest: Option<i64>) -> Result<(), ExportError> {
+/// The statement that a predicate holds for the regular files of a tree, each named by its path.
+fn statement_of_files(
+    version: ProvenanceVersion,
+    predicate: &Value,
+    tree: &MergedTree,
+) -> Result<Vec<u8>, ExportError> {
+    let mut files = Vec::new();
+    for entry in tree.walk(Path::new("/"))? {
+        let entry = entry?;
+        let Node::Leaf(leaf) = &entry.node else { continue };
+        if leaf.metadata()?.file_type != FileType::RegularFile {
+            continue;
+        }
+        files.push((entry.path.display().to_string(), digest_of(leaf.open_confirmed()?).map_err(at(&entry.path))?));
+    }
+    Ok(file_statement(version, predicate, &files))
+}
+
+fn digest_of(mut content: impl Read) -> std::io::Result<Digest> {
+    let mut digester = Digester::new(Algorithm::Sha256);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match content.read(&mut buffer)? {
+            0 => return Ok(digester.finish()),
+            length => digester.update(&buffer[..length]),
+        }
+    }
+}
+
+fn write_folder(root: &Path, set: &FileSet, latest: Option<i64>) -> Result<(), ExportError> {
+    let tree = &set.tree;
     std::fs::create_dir_all(root).map_err(at(root))?;
     let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
     let mut folders: Vec<(PathBuf, Metadata)> = Vec::new();
@@ -90,6 +148,15 @@ fn write_folder(root: &Path, tree: &MergedTree, latest: Option<i64>) -> Result<(
                 set_time(&path, &metadata, latest)?;
             }
         }
+    }
+    if let Some((name, content)) = &set.statement {
+        let path = root.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(at(&path)(error)),
+            _ => {}
+        }
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(at(&path))?;
+        file.write_all(content).map_err(at(&path))?;
     }
     // What is inside is written: now the folders may become unwritable, and keep their times.
     for (path, metadata) in folders.iter().rev() {
@@ -141,12 +208,12 @@ fn clamp(mtime: (i64, u32), latest: Option<i64>) -> (i64, u32) {
 
 fn write_tar(
     output: &mut dyn Write,
-    trees: &[(String, MergedTree)],
+    trees: &[FileSet],
     latest: Option<i64>,
     destination: &Path,
 ) -> Result<(), ExportError> {
     let mut archive = TarWriter::new(output);
-    for (folder, tree) in trees {
+    for FileSet { folder, tree, statement } in trees {
         let mut links: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
         for entry in tree.walk(Path::new("/"))? {
             let entry = entry?;
@@ -156,9 +223,37 @@ fn write_tar(
             }
             write_entry(&mut archive, &relative, &entry.node, latest, &mut links, destination)?;
         }
+        if let Some((name, content)) = statement {
+            let path = Path::new(folder).join(name);
+            write_statement(&mut archive, &path, content, latest).map_err(at(destination))?;
+        }
     }
     archive.finish().map_err(at(destination))?;
     Ok(())
+}
+
+fn write_statement(
+    archive: &mut TarWriter<&mut dyn Write>,
+    path: &Path,
+    content: &[u8],
+    mtime: Option<i64>,
+) -> std::io::Result<()> {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let size = content.len() as u64;
+    archive.header(&EntryHeader {
+        kind: EntryKind::File,
+        path: path.as_os_str().as_bytes(),
+        link: &[],
+        mode: 0o600,
+        uid: 0,
+        gid: 0,
+        size,
+        mtime: mtime.unwrap_or_else(|| i64::try_from(now()).unwrap_or(0)),
+        device: (0, 0),
+        xattrs: &Vec::new(),
+    })?;
+    archive.data(content)?;
+    archive.pad(size)
 }
 
 fn write_entry(

@@ -120,6 +120,8 @@ pub struct ExportOptions {
     pub push_by_digest: bool,
     /// Whether files of several platforms get folders of their own.
     pub platform_split: Option<bool>,
+    /// What the names of statements beside files begin with.
+    pub attestation_prefix: String,
     /// Annotations of this output.
     pub annotations: Vec<Annotation>,
 }
@@ -137,6 +139,7 @@ impl ExportOptions {
             rewrite_timestamp: true,
             push_by_digest: false,
             platform_split: None,
+            attestation_prefix: String::new(),
             annotations: Vec::new(),
         }
     }
@@ -204,6 +207,7 @@ impl ExportOptions {
         self.rewrite_timestamp = flag(&mut attributes, "rewrite-timestamp")?.unwrap_or(true);
         self.push_by_digest = flag(&mut attributes, "push-by-digest")?.unwrap_or_default();
         self.platform_split = flag(&mut attributes, "platform-split")?;
+        self.attestation_prefix = attributes.remove("attestation-prefix").unwrap_or_default();
         for (name, value) in attributes {
             if let Some(annotation) = annotation(&name, &value) {
                 self.annotations.push(annotation);

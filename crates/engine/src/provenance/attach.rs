@@ -1,6 +1,8 @@
 //! Statements about images, and the manifests that bring them into an index or beside an image.
 
-use onetag_oci::{Descriptor, DiffId, Digest, Document, Manifest, Platform, Reference, go_json, media_type};
+use onetag_oci::{
+    Descriptor, DiffId, Digest, Document, Manifest, Platform, Reference, go_json, go_json_indent, media_type,
+};
 use serde_json::{Value, json};
 
 use super::options::ProvenanceVersion;
@@ -39,6 +41,19 @@ fn statement(target: &Target<'_>, version: ProvenanceVersion, predicate: &Value)
         "subject": target.names.iter().map(subject).collect::<Vec<Value>>(),
         "predicate": predicate,
     }))
+}
+
+/// The in-toto statement that `predicate` holds for files, each with its path and digest; indented, as BuildKit
+/// writes it beside them.
+pub(crate) fn file_statement(version: ProvenanceVersion, predicate: &Value, files: &[(String, Digest)]) -> Vec<u8> {
+    let subject = |(name, digest): &(String, Digest)| json!({ "name": name, "digest": { digest.algorithm().name(): digest.encoded() } });
+    let statement = json!({
+        "_type": STATEMENT_TYPE,
+        "predicateType": version.predicate_type(),
+        "subject": files.iter().map(subject).collect::<Vec<Value>>(),
+        "predicate": predicate,
+    });
+    go_json_indent(&statement, "  ")
 }
 
 fn layer(statement: &[u8], version: ProvenanceVersion) -> Descriptor {

@@ -17,7 +17,7 @@ use std::time::SystemTime;
 use onetag_dockerfile::Lowered;
 use onetag_oci::{Descriptor, Digest};
 
-pub(crate) use attach::{Target as AttestationTarget, attestation, push_referrer};
+pub(crate) use attach::{Target as AttestationTarget, attestation, file_statement, push_referrer};
 pub use options::{AttestationPlace, ProvenanceError, ProvenanceMode, ProvenanceOptions, ProvenanceVersion};
 pub(crate) use predicate::{predicate, recorded};
 

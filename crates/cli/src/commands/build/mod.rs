@@ -118,7 +118,7 @@ pub struct BuildArguments {
     #[arg(long, value_name = "MODE")]
     progress: Option<String>,
     /// Shorthand for --attest=type=provenance
-    #[arg(long, value_name = "VALUE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "VALUE")]
     provenance: Option<String>,
     /// Always ask registries for referenced images
     #[arg(long)]
@@ -136,7 +136,7 @@ pub struct BuildArguments {
     #[arg(long, short)]
     quiet: bool,
     /// Shorthand for --attest=type=sbom
-    #[arg(long, value_name = "VALUE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "VALUE")]
     sbom: Option<String>,
     /// Secret to expose to the build (format: id=mysecret[,src=/local/secret])
     #[arg(long, value_name = "id=…")]
