@@ -9,6 +9,7 @@ use onetag_registry::{BlobSink, BlobSource};
 use onetag_solver::Cancellation;
 use onetag_store::BlobWriter;
 
+use super::layout::BlobFile;
 use super::transfer::TransferEvent;
 
 /// A blob in a file.
@@ -30,30 +31,68 @@ impl BlobSource for FileSource {
     }
 }
 
-/// Writes a fetched blob into the store, which verifies it.
-pub(super) struct StoreSink<'a> {
-    pub(super) writer: BlobWriter,
+/// A file on its way to a place that takes blobs.
+pub(super) trait Growing: Write {
+    /// Forgets what was written.
+    fn restart(&mut self) -> io::Result<()>;
+    /// Bytes written so far.
+    fn written(&self) -> u64;
+    /// Whether digest and size are compared when it is finished.
+    fn verifies(&self) -> bool;
+}
+
+impl Growing for BlobWriter {
+    fn restart(&mut self) -> io::Result<()> {
+        BlobWriter::restart(self).map_err(io::Error::other)
+    }
+
+    fn written(&self) -> u64 {
+        BlobWriter::written(self)
+    }
+
+    fn verifies(&self) -> bool {
+        true
+    }
+}
+
+impl Growing for BlobFile {
+    fn restart(&mut self) -> io::Result<()> {
+        BlobFile::restart(self)
+    }
+
+    fn written(&self) -> u64 {
+        BlobFile::written(self)
+    }
+
+    fn verifies(&self) -> bool {
+        false
+    }
+}
+
+/// A file that is filled from a registry.
+pub(super) struct FileSink<'a, W> {
+    pub(super) file: W,
     pub(super) blob: &'a Descriptor,
     pub(super) events: &'a (dyn Fn(TransferEvent) + Sync),
     pub(super) cancel: &'a Cancellation,
 }
 
-impl BlobSink for StoreSink<'_> {
+impl<W: Growing> BlobSink for FileSink<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.cancel.is_cancelled() {
             return Err(io::Error::other("interrupted"));
         }
-        self.writer.write_all(bytes)?;
+        self.file.write_all(bytes)?;
         let (digest, total) = (self.blob.digest.clone(), self.blob.size);
-        (self.events)(TransferEvent::Progress { digest, current: self.writer.written(), total });
+        (self.events)(TransferEvent::Progress { digest, current: self.file.written(), total });
         Ok(())
     }
 
     fn restart(&mut self) -> io::Result<()> {
-        self.writer.restart().map_err(io::Error::other)
+        self.file.restart()
     }
 
     fn verifies(&self) -> bool {
-        true
+        self.file.verifies()
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use onetag_oci::{Descriptor, Digest, Digester, Index};
@@ -15,7 +15,6 @@ use onetag_store::{IMAGE_NAME, REF_NAME};
 use thiserror::Error;
 
 use super::archive::is_name;
-use super::packing::Verified;
 
 /// Why an image layout could not be used.
 #[derive(Debug, Error)]
@@ -123,27 +122,85 @@ pub fn read(root: &Path, digest: &Digest) -> Result<Vec<u8>, LayoutError> {
     Ok(bytes)
 }
 
+/// A blob on its way into a layout: a hidden file until it has its name. Dropped before, it leaves nothing behind.
+///
+/// Unlike the store's, a layout's files are not synced: it is the user's copy of something, as one that `cp` makes.
+pub(super) struct BlobFile {
+    file: fs::File,
+    temporary: PathBuf,
+    path: PathBuf,
+    written: u64,
+}
+
+impl BlobFile {
+    /// Begins a blob.
+    pub(super) fn create(root: &Path, digest: &Digest) -> Result<BlobFile, LayoutError> {
+        let path = blob_path(root, digest);
+        let folder = path.parent().unwrap_or(root);
+        at(fs::create_dir_all(folder), "make folder", folder)?;
+        let temporary = folder.join(format!(".{}.{}", digest.encoded(), std::process::id()));
+        let file = at(fs::File::create(&temporary), "write", &path)?;
+        Ok(BlobFile { file, temporary, path, written: 0 })
+    }
+
+    /// Bytes written so far.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Forgets what was written.
+    pub(super) fn restart(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.seek(io::SeekFrom::Start(0))?;
+        self.written = 0;
+        Ok(())
+    }
+
+    /// Gives the blob its name. What was written MUST have been compared with its digest.
+    pub(super) fn name(self) -> Result<(), LayoutError> {
+        at(fs::rename(&self.temporary, &self.path), "name", &self.path)
+    }
+}
+
+impl io::Write for BlobFile {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let length = self.file.write(data)?;
+        self.written += length as u64;
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for BlobFile {
+    fn drop(&mut self) {
+        // gone already where it was named
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
 /// Writes a blob, whole and verified or not at all.
 pub fn write(root: &Path, digest: &Digest, content: &mut dyn io::Read) -> Result<(), LayoutError> {
-    let path = blob_path(root, digest);
-    let folder = path.parent().unwrap_or(root);
-    at(fs::create_dir_all(folder), "make folder", folder)?;
-    let temporary = folder.join(format!(".{}.{}", digest.encoded(), std::process::id()));
-    let mut content = Verified { content, digester: Digester::new(digest.algorithm()), count: 0 };
-    let written = fs::File::create(&temporary).and_then(|mut file| {
-        io::copy(&mut content, &mut file)?;
-        file.sync_all()
-    });
-    let actual = content.digester.finish();
-    let result = at(written, "write", &path).and_then(|()| match actual == *digest {
-        true => at(fs::rename(&temporary, &path), "name", &path),
-        false => Err(LayoutError::Digest { path: path.clone(), actual }),
-    });
-    if result.is_err() {
-        // the error of writing matters more than that of tidying up after it
-        let _ = fs::remove_file(&temporary);
+    let mut file = BlobFile::create(root, digest)?;
+    let mut digester = Digester::new(digest.algorithm());
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let length = match content.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return at(Err(error), "write", &file.path),
+        };
+        digester.update(&buffer[..length]);
+        at(file.write_all(&buffer[..length]), "write", &file.path)?;
     }
-    result
+    let actual = digester.finish();
+    if actual != *digest {
+        return Err(LayoutError::Digest { path: file.path.clone(), actual });
+    }
+    file.name()
 }
 
 /// Names an image; a former bearer of the name loses it.

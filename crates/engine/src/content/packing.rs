@@ -129,7 +129,6 @@ impl Packing {
         let ended = self.archive.finish().and_then(|()| {
             let writer = self.archive.get_mut();
             writer.flush()?;
-            writer.get_ref().sync_all()?;
             fs::rename(&self.temporary, &self.path)
         });
         ended.map_err(|error| self.at(error))

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,8 +12,8 @@ use onetag_registry::{BlobSource, Pushed};
 use onetag_solver::Cancellation;
 use onetag_store::Store;
 
-use super::files::{FileSource, StoreSink};
-use super::layout;
+use super::files::{FileSink, FileSource};
+use super::layout::{self, BlobFile};
 use super::location::Location;
 use super::packing::Packing;
 use super::reader::{Contents, Found};
@@ -203,8 +204,7 @@ impl<'a> Transfer<'a> {
                 if there.is_ok_and(|file| file.len() == blob.size) {
                     TransferEvent::Existed { digest }
                 } else {
-                    let mut reader = self.open(blob)?;
-                    layout::write(&name.path, &digest, &mut reader)?;
+                    self.blob_to_layout(&name.path, blob)?;
                     TransferEvent::Done { digest }
                 }
             }
@@ -262,13 +262,23 @@ impl<'a> Transfer<'a> {
         Ok(TransferEvent::Done { digest })
     }
 
+    fn blob_to_layout(&self, root: &Path, blob: &Descriptor) -> Result<()> {
+        let Location::Registry(reference) = &self.from else {
+            return Ok(layout::write(root, &blob.digest, &mut self.open(blob)?)?);
+        };
+        let file = BlobFile::create(root, &blob.digest)?;
+        let mut sink = FileSink { file, blob, events: self.events, cancel: self.cancel };
+        self.contents.engine().client()?.fetch_blob(reference, blob, &mut sink)?;
+        Ok(sink.file.name()?)
+    }
+
     fn fetch_into(&self, store: &Store, blob: &Descriptor) -> Result<()> {
         let mut writer = store.blob_writer_with(blob.digest.algorithm())?;
         match &self.from {
             Location::Registry(reference) => {
-                let mut sink = StoreSink { writer, blob, events: self.events, cancel: self.cancel };
+                let mut sink = FileSink { file: writer, blob, events: self.events, cancel: self.cancel };
                 self.contents.engine().client()?.fetch_blob(reference, blob, &mut sink)?;
-                writer = sink.writer;
+                writer = sink.file;
             }
             Location::Store(_) | Location::Layout(_) | Location::Archive(_) => {
                 let mut reader = self.open(blob)?;
