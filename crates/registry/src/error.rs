@@ -144,7 +144,7 @@ pub enum Error {
         problem: &'static str,
     },
     /// A token service gave no token.
-    #[error("no token for {registry} from {realm}{}", said(errors))]
+    #[error("no token for {registry} from {realm}: status {}{}", status.as_u16(), said(errors))]
     Token {
         /// The registry's host.
         registry: String,

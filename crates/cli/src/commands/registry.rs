@@ -57,6 +57,9 @@ pub struct ServeArguments {
     /// End a request when nothing arrives or can be sent for so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     stall_timeout: u32,
+    /// End a request whose body has not arrived after so many minutes, however steadily it trickles
+    #[arg(long, value_name = "MINUTES", default_value_t = 1440, value_parser = clap::value_parser!(u32).range(1..))]
+    upload_timeout: u32,
     /// Forget an upload that nobody has continued for so many minutes
     #[arg(long, value_name = "MINUTES", default_value_t = 1440, value_parser = clap::value_parser!(u32).range(1..))]
     upload_expiry: u32,
@@ -121,6 +124,7 @@ impl ServeArguments {
             options.limits.blob_bytes = bytes;
         }
         options.limits.stall = Duration::from_secs(self.stall_timeout.into());
+        options.limits.body = Duration::from_secs(60 * u64::from(self.upload_timeout));
         options.limits.upload_age = minutes_long(self.upload_expiry);
         options.warning.clone_from(&self.warning);
         if self.access_log {

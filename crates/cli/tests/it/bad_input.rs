@@ -1,14 +1,18 @@
 //! What goes wrong outside: one paragraph says so, and no tag, process, mount or lock stays behind.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use onetag_oci::Compression;
+use onetag_store::layer::{CompressionOptions, Compressor};
 use onetag_testkit::fault::{Fault, FaultyRegistry, Rule};
 use onetag_testkit::host::{HostState, processes_mentioning};
 use onetag_testkit::user::User;
 use onetag_testkit::{Finished, Onetag, Running, require};
 
+use crate::crafted;
 use crate::support::{BINARY, World, local_name, native_and_foreign};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -250,4 +254,29 @@ fn an_interrupted_import_leaves_no_image() {
     assert!(!finished.status.success(), "{finished}");
     assert!(!world.onetag.ok("images").text().contains("half"));
     nothing_runs(&world);
+}
+
+#[test]
+fn a_layer_that_explodes_is_refused_and_leaves_nothing() {
+    let world = World::any();
+    let archive = crafted::layer(&[("zeros", &vec![0; 160 << 20])]);
+    let zstd = CompressionOptions { compression: Compression::Zstd, level: Some(19) };
+    let mut compressor = Compressor::new(Vec::new(), zstd);
+    compressor.write_all(&archive).expect("memory");
+    let bomb = compressor.finish().expect("memory");
+    let layout = crafted::Layout::new(&world.onetag, "bomb");
+    let image = layout.image_with("linux/amd64", &["/zeros"], std::slice::from_ref(&archive), |_, layers| {
+        layers[0] = layout.blob("application/vnd.oci.image.layer.v1.tar+zstd", &bomb);
+    });
+    let name = world.reference("bomb:1");
+    world.onetag.user().own_tree(&world.onetag.work());
+    world.onetag.ok(&format!("copy --quiet {} {name}", layout.name(&image)));
+    world.onetag.ok(&format!("pull --quiet --platform linux/amd64 {name}"));
+    let refused = world.onetag.line(&format!("run --rm {name} /zeros")).failure();
+    refused.says("more than 5000 times its compressed size");
+    let context = world.context("from-bomb", &format!("FROM {name}\nCOPY Dockerfile /zeros/../d\nRUN x\n"), &[]);
+    world.onetag.line(&format!("build --platform linux/amd64 {context}")).failure().says("times its compressed size");
+    let layers = std::fs::read_dir(world.onetag.root().join("layers/sha256")).expect("a folder").count();
+    assert_eq!(layers, 0, "no part of it stays");
+    world.onetag.ok("prune --force");
 }

@@ -4,7 +4,7 @@ use onetag_oci::{Descriptor, Digest, Document, Manifest, ManifestDocument, media
 use onetag_testkit::fault::{Fault, FaultyRegistry, Request, Rule};
 use onetag_testkit::fixture::PLATFORMS;
 use onetag_testkit::folder::program;
-use onetag_testkit::require;
+use onetag_testkit::{Running, require};
 
 use crate::support::World;
 
@@ -236,4 +236,33 @@ fn tags_that_cannot_move_are_told_from_tags_that_need_not() {
     let refused = world.onetag.line(&format!("imagetools create -t {target} {other}")).failure();
     assert!(refused.stderr.contains(&format!("app:1 means {}", multi.index.digest())), "{refused}");
     assert!(refused.stderr.contains("tag 1 is immutable"), "{refused}");
+}
+
+/// What a process may have in memory of its own, in KiB: less than the two large blobs that it moves, and no more than 16 MiB
+/// for each connection beside what threads and the program need.
+const DATA_KIB: usize = 96 << 10;
+const LARGE_BYTES: usize = 80 << 20;
+
+#[test]
+fn large_blobs_pass_in_little_memory() {
+    let world = World::any();
+    let other = World::any();
+    let context = world.context("large", "FROM scratch\nCOPY one /one\nCOPY two /two\n", &[]);
+    for (name, byte) in [("one", b'1'), ("two", b'2')] {
+        world.onetag.file(&format!("large/{name}"), vec![byte; LARGE_BYTES]);
+    }
+    let (here, there) = (world.reference("large:1"), other.reference("large:1"));
+    let limited = |line: &str| {
+        let mut shell = world.onetag.program("sh");
+        let script = format!("ulimit -d {DATA_KIB}; exec {} {line}", world.onetag.binary().display());
+        shell.args(["-c", &script]);
+        Running::start(&mut shell).finish(std::time::Duration::from_secs(120)).success();
+    };
+    limited(&format!("build --progress quiet -o type=registry,compression=uncompressed -t {here} {context}"));
+    limited(&format!("copy --quiet {here} {there}"));
+    limited(&format!("copy --quiet {there} oci:layout:large"));
+    limited(&format!("copy --quiet {there} docker-archive:large.tar"));
+    limited(&format!("pull --quiet {there}"));
+    limited(&format!("push --quiet {there}"));
+    assert_eq!(world.raw(&here), other.raw(&there));
 }

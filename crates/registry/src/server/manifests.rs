@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, StatusCode, header};
@@ -159,9 +159,11 @@ impl Registry {
             return Err(too_large());
         }
         let mut bytes = BytesMut::new();
+        let started = Instant::now();
         loop {
-            let Ok(frame) = tokio::time::timeout(self.limits.stall, body.frame()).await else {
-                return Err(stalled());
+            let left = self.limits.body.saturating_sub(started.elapsed());
+            let Ok(frame) = tokio::time::timeout(self.limits.stall.min(left), body.frame()).await else {
+                return Err(if left < self.limits.stall { too_slow() } else { stalled() });
             };
             match frame {
                 None => return Ok(bytes.freeze()),
@@ -263,6 +265,12 @@ fn invalid(message: impl Into<String>) -> Failure {
 /// The answer to a client that sends nothing any more.
 pub(super) fn stalled() -> Failure {
     Failure::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::Unknown, "nothing arrived for too long")
+}
+
+/// The answer to a client that sends so little at a time that its request would never end.
+pub(super) fn too_slow() -> Failure {
+    let message = "the request took too long; what arrived of an upload can be continued";
+    Failure::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::Unknown, message)
 }
 
 /// Reads what is left of a body that is not wanted, up to a limit: a client that is still sending would not read the answer.

@@ -110,6 +110,8 @@ pub struct Limits {
     pub connections: usize,
     /// How long a client may send nothing while it should.
     pub stall: Duration,
+    /// How long a client may take to send one request.
+    pub body: Duration,
     /// How long an upload may rest before what arrived of it is removed.
     pub upload_age: Duration,
     /// How long requests under way may take after the server was asked to stop.
@@ -123,6 +125,7 @@ impl Default for Limits {
             uploads: 4096,
             connections: 1024,
             stall: Duration::from_secs(60),
+            body: Duration::from_secs(24 * 60 * 60),
             upload_age: Duration::from_secs(24 * 60 * 60),
             grace: Duration::from_secs(10),
         }

@@ -11,7 +11,8 @@ use http_body_util::BodyExt;
 use onetag_oci::{Algorithm, Digest, Digester};
 use tokio::task::JoinHandle;
 
-use super::manifests::{discard, stalled};
+use super::manifests::{discard, stalled, too_slow};
+use super::options::Limits;
 use super::registry::{Registry, blocking, header_text, internal, parameter, parameters, parse_digest, parse_name};
 use super::repository::{Repository, identity};
 use super::request::RequestBody;
@@ -165,10 +166,13 @@ impl Receiver {
     }
 
     /// Receives until the body ends or breaks; the session keeps what arrived in either case.
-    async fn receive(&mut self, mut body: RequestBody, allowed_bytes: u64, stall: Duration) -> Result<(), Failure> {
+    async fn receive(&mut self, mut body: RequestBody, allowed_bytes: u64, limits: &Limits) -> Result<(), Failure> {
         let mut arrived = 0;
+        let started = Instant::now();
         loop {
-            let frame = match tokio::time::timeout(stall, body.frame()).await {
+            let left = limits.body.saturating_sub(started.elapsed());
+            let frame = match tokio::time::timeout(limits.stall.min(left), body.frame()).await {
+                Err(_) if left < limits.stall => return Err(too_slow()),
                 Err(_) => return Err(stalled()),
                 Ok(None) => return Ok(()),
                 Ok(Some(Err(_))) => {
@@ -180,7 +184,7 @@ impl Receiver {
             let Ok(data) = frame.into_data() else { continue };
             arrived += data.len() as u64;
             if arrived > allowed_bytes {
-                discard(&mut body, stall).await;
+                discard(&mut body, limits.stall).await;
                 return Err(too_large());
             }
             self.batch_bytes += data.len();
@@ -278,7 +282,7 @@ impl Registry {
         let algorithm = digest.algorithm();
         let session = blocking(move || Ok(Session::create(storage.as_ref(), &identity(), algorithm)?)).await?;
         let mut receiver = Receiver::new(session);
-        let received = receiver.receive(request.into_body(), self.limits.blob_bytes, self.limits.stall).await;
+        let received = receiver.receive(request.into_body(), self.limits.blob_bytes, &self.limits).await;
         let (session, rest) = receiver.finish().await?;
         match received {
             Ok(()) => blocking(move || self.commit(&repository, session, &rest, &digest)).await,
@@ -319,7 +323,7 @@ impl Registry {
         }
         let allowed = self.limits.blob_bytes.saturating_sub(before);
         let mut receiver = Receiver::new(session);
-        let received = receiver.receive(request.into_body(), allowed, self.limits.stall).await;
+        let received = receiver.receive(request.into_body(), allowed, &self.limits).await;
         let (mut session, rest) = receiver.finish().await?;
         let (session, added) = blocking(move || {
             let added = session.add(&rest);
@@ -355,7 +359,7 @@ impl Registry {
         }
         let allowed = self.limits.blob_bytes.saturating_sub(before);
         let mut receiver = Receiver::new(session);
-        let received = receiver.receive(request.into_body(), allowed, self.limits.stall).await;
+        let received = receiver.receive(request.into_body(), allowed, &self.limits).await;
         let (mut session, rest) = receiver.finish().await?;
         if let Err(failure) = received {
             let (session, added) = blocking(move || {

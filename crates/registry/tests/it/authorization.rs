@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use onetag_oci::{Reference, media_type};
 use onetag_registry::credential::{Credential, CredentialError, CredentialProvider};
@@ -36,7 +37,7 @@ struct TokenRegistry {
 }
 
 impl TokenRegistry {
-    fn start(token: impl Fn(&Asked, usize) -> Answer + Send + Sync + 'static) -> Self {
+    fn start<R: Into<Reaction>>(token: impl Fn(&Asked, usize) -> R + Send + Sync + 'static) -> Self {
         let registry = TestRegistry::start();
         let upstream = registry.address();
         let issued = Arc::new(AtomicUsize::new(0));
@@ -46,7 +47,7 @@ impl TokenRegistry {
         let front = Scripted::start(move |asked| {
             if asked.target.starts_with("/token") {
                 let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
-                return token(asked, number).react();
+                return token(asked, number).into();
             }
             let current = format!("Bearer token-{}", counter.load(Ordering::SeqCst));
             let shown = asked.header("authorization").unwrap_or_default().to_owned();
@@ -168,6 +169,61 @@ fn refusals_of_token_services_are_told() {
     let error = client(ann()).resolve(&registry.reference("a:v1")).expect_err("refused");
     assert!(error.to_string().contains("incorrect username or password"), "{error}");
     assert!(!error.to_string().contains("hunter2"));
+}
+
+/// What a token service may do to its first client; whether a repetition helps.
+fn token_faults(attacker: &str) -> Vec<(&'static str, Reaction, bool)> {
+    let ok = || Answer::new(200);
+    vec![
+        ("reset", Reaction::Close, true),
+        ("stall", Reaction::Stall(Duration::from_millis(250)), true),
+        ("half a head", Reaction::Raw(b"HTTP/1.1 200 OK\r\nconte".to_vec()), true),
+        ("half a body", Reaction::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\n{\"tok".to_vec()), true),
+        ("429", Answer::new(429).with("retry-after", "0").into(), true),
+        ("500", Answer::new(500).into(), true),
+        ("502", Answer::new(502).into(), true),
+        ("503", Answer::new(503).into(), true),
+        ("401", Answer::new(401).into(), false),
+        ("403", Answer::new(403).into(), false),
+        ("no JSON", ok().body("<html>sign in</html>").into(), false),
+        ("no token", ok().body("{}").into(), false),
+        ("a token of two lines", ok().body("{\"token\":\"a\\r\\nx-evil: 1\"}").into(), false),
+        ("a token without end", ok().body(vec![b' '; 5 << 20]).into(), false),
+        ("a redirect", Answer::new(307).with("location", &format!("http://{attacker}/token")).into(), false),
+        ("a challenge of its own", Answer::new(401).with("www-authenticate", "Bearer realm=\"/token\"").into(), false),
+    ]
+}
+
+#[test]
+fn faults_of_token_services_pass_or_are_told() {
+    let attacker = Scripted::start(|_| Answer::new(200).body("{\"token\":\"stolen\"}").react());
+    for (name, reaction, passes) in token_faults(&attacker.host()) {
+        let registry =
+            TokenRegistry::start(move |_, number| if number == 1 { reaction.clone() } else { token(number).react() });
+        let started = Instant::now();
+        let error = client(ann()).resolve(&registry.reference("absent:v1")).expect_err("absent");
+        assert!(started.elapsed() < Duration::from_secs(20), "{name}");
+        assert!(!passes || error.is_not_found(), "{name}: {error}");
+        assert!(!format!("{error:?}").contains("hunter2"), "{name}: {error:?}");
+        let asked = registry.token_requests();
+        assert!(asked.len() <= 4, "{name}: asked {} times", asked.len());
+        let injected = registry.front.asked().iter().any(|asked| asked.header("x-evil").is_some());
+        assert!(!injected, "{name}");
+    }
+    for asked in attacker.asked() {
+        assert_eq!(asked.header("authorization"), None, "{}", asked.target);
+        assert!(!String::from_utf8_lossy(&asked.body).contains("hunter2") && !asked.target.contains("hunter2"));
+    }
+}
+
+#[test]
+fn a_token_service_that_never_recovers_is_given_up() {
+    for status in [429, 500, 503] {
+        let registry = TokenRegistry::start(move |_, _| Answer::new(status).with("retry-after", "0"));
+        let error = client(ann()).resolve(&registry.reference("a:v1")).expect_err("no token");
+        assert!(error.to_string().contains(&format!("status {status}")), "{status}: {error}");
+        assert!(registry.token_requests().len() < 10, "{status}: asked {} times", registry.token_requests().len());
+    }
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! More sentences of the distribution specification: limits, forms of headers and of failures.
 
+use std::io::{Read, Write};
+use std::time::Duration;
+
 use onetag_oci::{Digest, media_type};
 
 use crate::specification::{Raw, code};
@@ -194,4 +197,40 @@ fn heads_say_what_gets_would() {
             assert_eq!(head.header(name), get.header(name), "{name} of {target}");
         }
     }
+}
+
+/// Sends the head of a request that promises `promised` bytes, then a byte every twenty milliseconds until an answer comes;
+/// gives the first line of it.
+fn trickle(registry: &TestRegistry, target: &str, promised: usize) -> String {
+    let mut stream = std::net::TcpStream::connect(registry.address()).expect("connected");
+    let head = format!("PATCH {target} HTTP/1.1\r\nhost: a\r\ncontent-length: {promised}\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("sent");
+    stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
+    let mut answer = Vec::new();
+    for _ in 0..500 {
+        // The server may have closed its side already.
+        let _ = stream.write_all(b"x");
+        let mut buffer = [0; 512];
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => answer.extend_from_slice(&buffer[..length]),
+            Err(_) if answer.is_empty() => {}
+            Err(_) => break,
+        }
+    }
+    String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_request_that_trickles_ends_and_what_arrived_can_be_continued() {
+    let registry = TestRegistry::start_with(|options| options.limits.body = Duration::from_millis(300));
+    let raw = Raw(&registry);
+    let location = raw.begin("a");
+    assert_eq!(trickle(&registry, &location, 10_000), "HTTP/1.1 408 Request Timeout");
+    let range = raw.get(&location).header("range").expect("a range").to_owned();
+    let last: usize = range.trim_start_matches("0-").parse().expect("a number");
+    assert!((1..100).contains(&last), "{range}");
+    let rest = format!("{}-{}", last + 1, last + 3);
+    let answer = raw.ask("PATCH", &location, &[("content-range", &rest)], b"yyy");
+    assert_eq!(answer.status, 202, "the upload goes on");
 }

@@ -34,6 +34,12 @@ pub enum Reaction {
     Stall(Duration),
 }
 
+impl From<Answer> for Reaction {
+    fn from(answer: Answer) -> Self {
+        Reaction::Answer(answer)
+    }
+}
+
 /// A well-formed answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
