@@ -126,7 +126,7 @@ class Bench:
         """The peer's measurement, or why there is none."""
         if row.peer is None:
             return None, row.peer_name and "%s: not compared" % row.peer_name
-        if shutil.which(row.peer_name) is None:
+        if shutil.which(row.peer_name, path=self.environment["PATH"]) is None:
             return None, "%s absent" % row.peer_name
         if callable(row.peer):
             return row.peer, None
