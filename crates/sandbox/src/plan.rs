@@ -28,6 +28,7 @@ pub(crate) struct PlannedMount {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum PlannedKind {
     Bind { source: RootFs, subpath: Option<String>, read_only: bool, recursive: bool },
+    Device { source: std::path::PathBuf },
     Tmpfs { size_bytes: Option<u64>, mode: u32 },
     File { content: Content, mode: u32, user: u32, group: u32, read_only: bool },
 }
@@ -48,6 +49,10 @@ pub(crate) struct Plan {
     /// Whether the network namespace is new, so that its loopback interface is brought up.
     pub new_network: bool,
     pub confined: bool,
+    /// Whether system calls are filtered.
+    pub filtered: bool,
+    /// Whether paths of `/proc` and `/sys` are hidden or made read-only.
+    pub masked: bool,
     /// Capabilities kept in the bounding set; `None` keeps all.
     pub bounding: Option<CapabilitySet>,
     pub no_new_privileges: bool,
@@ -102,6 +107,7 @@ pub(crate) fn plan(spec: &ProcessSpec, surroundings: Surroundings<'_>) -> Result
                     read_only: *read_only,
                     recursive: *recursive,
                 },
+                MountKind::Device { source } => PlannedKind::Device { source: source.clone() },
                 MountKind::Tmpfs { size_bytes, mode } => PlannedKind::Tmpfs { size_bytes: *size_bytes, mode: *mode },
                 MountKind::File { content, mode, user, group, read_only } => PlannedKind::File {
                     content: keep(content),
@@ -117,6 +123,7 @@ pub(crate) fn plan(spec: &ProcessSpec, surroundings: Surroundings<'_>) -> Result
     let hosts = keep(&hosts_file(spec));
     let resolv_conf = keep(spec.resolv_conf.as_deref().unwrap_or(surroundings.resolv_conf));
     let confined = spec.security == Security::Default;
+    let filtered = confined && !spec.unfiltered;
     let bounding = if confined { Some(CapabilitySet::DOCKER_DEFAULT.changed(&spec.capabilities)?) } else { None };
     let mut resource_limits = spec
         .resource_limits
@@ -140,9 +147,11 @@ pub(crate) fn plan(spec: &ProcessSpec, surroundings: Surroundings<'_>) -> Result
         resolv_conf,
         new_network: matches!(spec.network, NetworkMode::None),
         confined,
+        filtered,
+        masked: confined && !spec.unmasked,
         bounding,
         no_new_privileges: spec.no_new_privileges,
-        hand_devices_over: confined && surroundings.makes_devices,
+        hand_devices_over: filtered && surroundings.makes_devices,
         resource_limits,
         shm_size_bytes: spec.shm_size_bytes,
         terminal: spec.terminal,

@@ -253,7 +253,7 @@ fn premounted(spec: &ProcessSpec) -> Result<Option<OwnedFd>> {
         .map(|mount| {
             let is_folder = match &mount.kind {
                 MountKind::Tmpfs { .. } => Some(true),
-                MountKind::File { .. } => Some(false),
+                MountKind::File { .. } | MountKind::Device { .. } => Some(false),
                 MountKind::Bind { source: RootFs::Directory(path), subpath: None, .. } => Some(path.is_dir()),
                 MountKind::Bind { subpath: None, .. } => Some(true),
                 MountKind::Bind { .. } => None,

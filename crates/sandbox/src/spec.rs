@@ -58,6 +58,11 @@ pub enum MountKind {
         /// Whether mounts below the source come along (`docker run -v` yes, build mounts no).
         recursive: bool,
     },
+    /// A device node of the host's, which works inside as it does outside (`--device`).
+    Device {
+        /// The node.
+        source: PathBuf,
+    },
     /// An empty file system in memory.
     Tmpfs {
         /// Its size in bytes; the kernel's default else.
@@ -186,6 +191,10 @@ pub struct ProcessSpec {
     pub network: NetworkMode,
     /// Confinement.
     pub security: Security,
+    /// Whether the filter of system calls is left out, whatever else confines the process (`seccomp=unconfined`).
+    pub unfiltered: bool,
+    /// Whether no path of `/proc` and `/sys` is hidden or read-only for its own sake (`systempaths=unconfined`).
+    pub unmasked: bool,
     /// Changes to the default capabilities.
     pub capabilities: CapabilityChanges,
     /// Whether exec may never gain privileges (`no_new_privs`); BuildKit and Docker leave it off.
@@ -230,6 +239,8 @@ impl ProcessSpec {
             mounts: Vec::new(),
             network: NetworkMode::Host,
             security: Security::Default,
+            unfiltered: false,
+            unmasked: false,
             capabilities: CapabilityChanges::default(),
             no_new_privileges: false,
             resource_limits: Vec::new(),

@@ -17,6 +17,8 @@ mod emulators;
 mod faults;
 mod graphs;
 mod hostile_indexes;
+mod hostile_runs;
+mod hostile_steps;
 mod index_edits;
 mod index_truth;
 mod lesson;

@@ -54,7 +54,9 @@ pub(super) fn build(plan: &Plan, content: &[u8], made: Option<OwnedFd>) -> Resul
     };
     if plan.confined {
         without_devices(&tree)?;
-        sources.iter().try_for_each(without_devices)?;
+        let plain =
+            plan.mounts.iter().zip(&sources).filter(|(mount, _)| !matches!(mount.kind, PlannedKind::Device { .. }));
+        plain.map(|(_, source)| source).try_for_each(without_devices)?;
     }
     attach(tree.as_fd(), place.as_fd()).map_err(failed("attach the root file system"))?;
     let root = tree.as_fd();
@@ -68,7 +70,7 @@ pub(super) fn build(plan: &Plan, content: &[u8], made: Option<OwnedFd>) -> Resul
     builder.generated(root, "/etc/hosts", slice(content, plan.hosts)?)?;
     builder.generated(root, "/etc/resolv.conf", slice(content, plan.resolv_conf)?)?;
     make_working_directory(root, plan);
-    if plan.confined {
+    if plan.masked {
         builder.mask(proc.as_fd(), MASKED_PROC, "/proc")?;
         builder.mask(sys.as_fd(), MASKED_SYS, "/sys")?;
         for path in READ_ONLY_PROC {
@@ -216,6 +218,7 @@ impl Builder {
             PlannedKind::File { content: range, mode, user, group, read_only } => {
                 self.file(slice(content, *range)?, *mode, (*user, *group), *read_only)
             }
+            PlannedKind::Device { source } => device(source),
             PlannedKind::Tmpfs { size_bytes, mode } => {
                 let mode = format!("{mode:o}");
                 let size = size_bytes.map(|bytes| bytes.to_string());
@@ -257,6 +260,17 @@ fn slice(content: &[u8], range: Content) -> Result<&[u8], Failure> {
     content
         .get(range.offset..range.offset.saturating_add(range.length))
         .ok_or_else(|| Failure::new(FailureKind::Invalid("a plan's content is cut short".to_owned())))
+}
+
+/// A device node of the host's; nothing else is mounted with devices.
+fn device(source: &Path) -> Result<OwnedFd, Failure> {
+    let node = crate::mounting::open_path(source)
+        .map_err(|error| Failure::setup(&format!("open the device {}", source.display()), &error))?;
+    let stat = fstat(node.as_fd()).map_err(failed(format!("look at the device {}", source.display())))?;
+    if !matches!(FileType::from_raw_mode(stat.st_mode), FileType::CharacterDevice | FileType::BlockDevice) {
+        return Err(Failure::new(FailureKind::Invalid(format!("{} is not a device node", source.display()))));
+    }
+    clone_tree(node.as_fd(), "", false).map_err(failed(format!("copy the mount of {}", source.display())))
 }
 
 /// A bind mount's source as a detached tree, its subpath resolved inside it.

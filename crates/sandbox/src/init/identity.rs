@@ -66,7 +66,7 @@ pub(super) fn assume(plan: &Plan, identity: &Identity, control: BorrowedFd<'_>) 
     if plan.no_new_privileges {
         sys::no_new_privileges().map_err(|error| Failure::setup("forbid new privileges", &error))?;
     }
-    if plan.confined {
+    if plan.filtered {
         let rights = plan.bounding.unwrap_or_default();
         install_filter(plan, rights, control)?;
     }

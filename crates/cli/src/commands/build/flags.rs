@@ -8,6 +8,11 @@ pub struct BuildFlags;
 
 const ACCEPTED: Treatment = Treatment::Accepted;
 const NO_LIMIT: Treatment = Treatment::Noted("steps are not limited");
+const BY_STEP: Treatment =
+    Treatment::Refused("`RUN --security=insecure` in the Dockerfile and --allow security.insecure do it for one step");
+const OWN_NAMESPACES: Treatment = Treatment::Noted("each step has namespaces of its own");
+const BY_MOUNT: Treatment =
+    Treatment::Refused("`RUN --mount=type=bind` or `--mount=type=cache` in the Dockerfile does it for one step");
 
 impl FlagTable for BuildFlags {
     const FLAGS: &'static [Flag] = &[
@@ -40,9 +45,20 @@ impl FlagTable for BuildFlags {
         Flag::value("cpu-quota", NO_LIMIT),
         Flag::value("cpuset-cpus", NO_LIMIT),
         Flag::value("cpuset-mems", NO_LIMIT),
+        Flag::value("security-opt", BY_STEP),
+        Flag::switch("privileged", BY_STEP),
+        Flag::value("cap-add", BY_STEP),
         Flag::value(
-            "security-opt",
-            Treatment::Refused("RUN --security=insecure with --allow security.insecure does it"),
+            "cap-drop",
+            Treatment::Refused("steps have Docker's default capabilities; `USER` in the Dockerfile leaves them"),
         ),
+        Flag::value("device", Treatment::Refused("steps have no devices of the host's; `onetag run --device` has")),
+        Flag::value("userns", OWN_NAMESPACES),
+        Flag::value("pid", OWN_NAMESPACES),
+        Flag::value("ipc", OWN_NAMESPACES),
+        Flag::value("uts", OWN_NAMESPACES),
+        Flag::value("cgroupns", OWN_NAMESPACES),
+        Flag::value("runtime", Treatment::Noted("onetag is its own runtime")),
+        Flag::value("volume", BY_MOUNT).short('v'),
     ];
 }

@@ -2,6 +2,7 @@
 
 mod flags;
 mod mounts;
+mod security;
 mod session;
 
 use std::io::IsTerminal;
@@ -38,6 +39,9 @@ pub struct RunArguments {
     /// Number of CPUs
     #[arg(long, value_name = "NUMBER")]
     cpus: Option<f64>,
+    /// Add a host device to the container
+    #[arg(long, value_name = "DEVICE[:PATH]")]
+    device: Vec<String>,
     /// Overwrite the default ENTRYPOINT of the image
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
@@ -95,7 +99,7 @@ pub struct RunArguments {
     /// Automatically remove the container when it exits: always so
     #[arg(long)]
     rm: bool,
-    /// Security options: no-new-privileges, seccomp=unconfined
+    /// Security options: no-new-privileges, seccomp=unconfined, systempaths=unconfined
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
     /// Size of /dev/shm
@@ -260,6 +264,9 @@ impl RunArguments {
         for mount in &self.mount {
             mounts.push(mounts::mount(mount)?);
         }
+        for device in &self.device {
+            mounts.push(mounts::device(device)?);
+        }
         for tmpfs in &self.tmpfs {
             mounts.push(mounts::tmpfs(tmpfs)?);
         }
@@ -269,24 +276,11 @@ impl RunArguments {
             let value = |limit: i64| u64::try_from(limit).unwrap_or(u64::MAX);
             resource_limits.push(ResourceLimit { name: limit.name, soft: value(limit.soft), hard: value(limit.hard) });
         }
-        let mut no_new_privileges = false;
-        let mut security = if self.privileged { Security::Insecure } else { Security::Default };
-        for option in &self.security_opt {
-            match option.replace(':', "=").as_str() {
-                "no-new-privileges" | "no-new-privileges=true" => no_new_privileges = true,
-                "no-new-privileges=false" | "label=disable" | "apparmor=unconfined" => {}
-                "seccomp=unconfined" | "systempaths=unconfined" => security = Security::Insecure,
-                _ => {
-                    return Err(CommandError::new(format!("--security-opt {option} is not supported"))
-                        .with_hint("no-new-privileges and seccomp=unconfined are"));
-                }
-            }
-        }
         Ok(Adjustments {
             mounts,
             network: network(self.network.as_deref())?,
-            security,
-            no_new_privileges,
+            security: if self.privileged { Security::Insecure } else { Security::Default },
+            options: security::options(&self.security_opt)?,
             capabilities: CapabilityChanges { add: self.cap_add.clone(), drop: self.cap_drop.clone() },
             resource_limits,
             limits: Limits {
@@ -312,7 +306,7 @@ struct Adjustments {
     mounts: Vec<onetag_sandbox::Mount>,
     network: NetworkMode,
     security: Security,
-    no_new_privileges: bool,
+    options: security::Options,
     capabilities: CapabilityChanges,
     resource_limits: Vec<ResourceLimit>,
     limits: Limits,
@@ -332,7 +326,8 @@ impl Adjustments {
         spec.mounts = self.mounts;
         spec.network = self.network;
         spec.security = self.security;
-        spec.no_new_privileges = self.no_new_privileges;
+        spec.no_new_privileges = self.options.no_new_privileges;
+        (spec.unfiltered, spec.unmasked) = (self.options.unfiltered, self.options.unmasked);
         spec.capabilities = self.capabilities;
         spec.resource_limits = self.resource_limits;
         spec.limits = self.limits;

@@ -53,6 +53,46 @@ pub fn volume(text: &str) -> CommandResult<Mount> {
     bind(source, target, read_only, true)
 }
 
+/// `--device DEVICE[:PATH[:PERMISSIONS]]`.
+///
+/// # Errors
+/// For what is no device node, and for permissions that only a control group could enforce.
+pub fn device(text: &str) -> CommandResult<Mount> {
+    let mut parts = text.splitn(3, ':');
+    let source = parts.next().unwrap_or_default();
+    if !source.starts_with('/') {
+        return Err(CommandError::new(format!("--device {text}: devices by name (CDI) are not supported"))
+            .with_hint("--device /dev/NAME takes a node of the host's"));
+    }
+    let (target, permissions) = match (parts.next(), parts.next()) {
+        (None, _) => (source, "rwm"),
+        (Some(second), None) if is_permissions(second) => (source, second),
+        (Some(target), permissions) => (target, permissions.unwrap_or("rwm")),
+    };
+    if !target.starts_with('/') {
+        return Err(CommandError::new(format!("invalid device path: '{target}' must be absolute")));
+    }
+    if !is_permissions(permissions) {
+        return Err(CommandError::new(format!("invalid device mode: {permissions}")));
+    }
+    if !(permissions.contains('r') && permissions.contains('w')) {
+        return Err(CommandError::new(format!("--device {text}: the permissions {permissions} are not supported"))
+            .with_hint("the device's own mode says who may read and write it: leave the permissions out"));
+    }
+    let kind = std::fs::metadata(source)
+        .map_err(|error| CommandError::from(error).context(format!("cannot find the device {source}")))?
+        .file_type();
+    use std::os::unix::fs::FileTypeExt;
+    if !kind.is_char_device() && !kind.is_block_device() {
+        return Err(CommandError::new(format!("{source} is not a device node")));
+    }
+    Ok(Mount { target: target.to_owned(), kind: MountKind::Device { source: source.into() } })
+}
+
+fn is_permissions(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|letter| "rwm".contains(letter))
+}
+
 /// `--mount type=bind|tmpfs,…`.
 ///
 /// # Errors
@@ -113,7 +153,7 @@ pub fn tmpfs(text: &str) -> CommandResult<Mount> {
 mod tests {
     use onetag_sandbox::MountKind;
 
-    use super::{mount, tmpfs, volume};
+    use super::{device, mount, tmpfs, volume};
 
     #[test]
     fn volumes_bind_folders() {
@@ -122,6 +162,22 @@ mod tests {
         assert!(matches!(parsed.kind, MountKind::Bind { read_only: true, recursive: true, .. }));
         for bad in ["name:/data", "/tmp", "/tmp:data", "/tmp:/data:xx"] {
             assert!(volume(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn devices_are_nodes() {
+        for (text, target) in
+            [("/dev/null", "/dev/null"), ("/dev/null:/dev/x", "/dev/x"), ("/dev/null:rwm", "/dev/null")]
+        {
+            let parsed = device(text).unwrap();
+            assert_eq!(parsed.target, target);
+            assert!(matches!(parsed.kind, MountKind::Device { source } if source.ends_with("null")));
+        }
+        for bad in
+            ["/tmp", "/dev/absent", "/dev/null:x", "/dev/null:/x:q", "/dev/null:/x:r", "vendor.com/class=name", ""]
+        {
+            assert!(device(bad).is_err(), "{bad}");
         }
     }
 

@@ -7,10 +7,12 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use onetag_engine::run::Container;
+use onetag_sandbox::ExitStatus;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::CommandResult;
+use crate::output;
 
 /// Signals that go to the container's process.
 const FORWARDED: [i32; 6] = [1, 2, 3, 10, 12, 15];
@@ -57,6 +59,9 @@ pub fn attend(mut container: Container, interactive: bool, signals: Signals) -> 
         let _ = output.join();
     }
     drop(raw);
+    if status == ExitStatus::OutOfMemory {
+        output::note("the container ran out of memory: the kernel killed its program");
+    }
     Ok(status.exit_code())
 }
 
