@@ -89,6 +89,67 @@ pub fn processes_mentioning(path: &Path) -> Vec<(u32, String)> {
     found
 }
 
+/// A process, told from a later one of the same number by when it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProcessId {
+    /// Its number.
+    pub number: u32,
+    started: u64,
+}
+
+/// State, parent and start of a process.
+fn status(number: u32) -> Option<(String, u32, u64)> {
+    let text = fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
+    // The name before the last parenthesis may hold anything.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    Some((fields.first()?.to_string(), fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?))
+}
+
+/// Everything that a process has started, directly or not.
+pub fn descendants(number: u32) -> Vec<ProcessId> {
+    let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let all: Vec<(ProcessId, u32)> = numbers
+        .filter_map(|number| status(number).map(|(_, parent, started)| (ProcessId { number, started }, parent)))
+        .collect();
+    let mut found: Vec<ProcessId> = Vec::new();
+    let mut parents = vec![number];
+    while let Some(parent) = parents.pop() {
+        for (process, _) in all.iter().filter(|(_, of)| *of == parent) {
+            found.push(*process);
+            parents.push(process.number);
+        }
+    }
+    found
+}
+
+/// Those of them that still run; one that has ended and not been waited for does not.
+pub fn still_running(processes: &[ProcessId]) -> Vec<ProcessId> {
+    let runs = |process: &ProcessId| {
+        status(process.number).is_some_and(|(state, _, started)| started == process.started && !"ZX".contains(&state))
+    };
+    processes.iter().copied().filter(runs).collect()
+}
+
+/// Control groups anywhere below the usual mount point whose name begins like this.
+pub fn control_groups(prefix: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut pending = vec![(PathBuf::from("/sys/fs/cgroup"), 0)];
+    while let Some((folder, depth)) = pending.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if entry.file_name().to_string_lossy().starts_with(prefix) {
+                found.push(entry.path());
+            } else if depth < 8 {
+                pending.push((entry.path(), depth + 1));
+            }
+        }
+    }
+    found
+}
+
 /// Files below a folder for which a predicate holds.
 pub fn files_below(folder: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use onetag_sandbox::ExitStatus;
-use onetag_testkit::host::{HostState, processes_mentioning};
+use onetag_testkit::host::{HostState, control_groups, descendants, processes_mentioning, still_running};
 use onetag_testkit::require;
 
-use crate::support::{Room, finish, sandbox};
+use crate::support::{Room, finish, sandbox, search_path};
 
 #[test]
 fn killing_ends_a_stubborn_process_and_its_children() {
@@ -79,6 +79,7 @@ fn victim() {
     let Ok(marker) = std::env::var(VICTIM) else { return };
     let Ok(room) = Room::new() else { return };
     let sandbox = sandbox();
+    let network = onetag_sandbox::Network::start(&search_path());
     std::thread::scope(|scope| {
         for init in [true, false] {
             let (sandbox, mut spec) = (
@@ -87,6 +88,11 @@ fn victim() {
             );
             spec.init = init;
             spec.rootfs = onetag_sandbox::RootFs::Directory(room.base().to_owned());
+            // With a control group where one is to be had, and with a network of its own.
+            spec.limits.pids = Some(100);
+            if let Ok(network) = &network {
+                spec.network = onetag_sandbox::NetworkMode::Shared(network.clone());
+            }
             scope.spawn(move || {
                 loop {
                     let Ok(process) = sandbox.spawn(&spec) else { continue };
@@ -115,11 +121,17 @@ fn a_killed_starter_leaves_nothing() {
             .spawn()
             .unwrap();
         std::thread::sleep(Duration::from_millis(100 + 37 * (round % 10)));
+        let (number, started) = (child.id(), descendants(child.id()));
         child.kill().unwrap();
         child.wait().unwrap();
+        let groups = || control_groups(&format!("onetag-{number}-"));
         let deadline = Instant::now() + Duration::from_secs(5);
-        while !processes_mentioning(Path::new(&marker)).is_empty() {
-            assert!(Instant::now() < deadline, "round {round}: {:?}", processes_mentioning(Path::new(&marker)));
+        loop {
+            let left = (processes_mentioning(Path::new(&marker)), still_running(&started), groups());
+            if left.0.is_empty() && left.1.is_empty() && left.2.is_empty() {
+                break;
+            }
+            assert!(Instant::now() < deadline, "round {round}: {left:?}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
