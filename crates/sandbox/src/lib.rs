@@ -39,7 +39,7 @@ pub use process::{ExitStatus, Process, Sandbox, SandboxOptions};
 pub use spec::{
     CapabilityChanges, Limits, Mount, MountKind, NetworkMode, ProcessSpec, ResourceLimit, RootFs, Security, Stdio,
 };
-pub use user_namespace::{Entered, enter_user_namespace};
+pub use user_namespace::{Entered, enter_user_namespace, single_id_hint};
 
 /// Runs the stage that this program was executed again for, if it was; it then never returns. MUST be the first statement of `main`.
 pub fn init_if_requested() {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::process::{WaitOptions, getgid, getpid, getuid, waitpid};
 
 use crate::capabilities::number;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SUBORDINATE_IDS_HINT};
 use crate::sys::{self, CloneFlags, Forked};
 
 /// What [`enter_user_namespace`] did.
@@ -53,6 +53,13 @@ static SINGLE_ID: OnceLock<String> = OnceLock::new();
 /// Why this process has one id only, when that is so.
 pub(crate) fn single_id() -> Option<String> {
     SINGLE_ID.get().cloned()
+}
+
+/// What to type when a process failed that may have wanted to be, or to give files to, another user: `None` where there are ids for that.
+#[must_use]
+pub fn single_id_hint() -> Option<String> {
+    let cause = single_id()?;
+    Some(format!("{SUBORDINATE_IDS_HINT} (where it changes owners or users: {cause})"))
 }
 
 /// A range of subordinate ids.

@@ -164,7 +164,6 @@ fn a_user_with_a_single_id_builds_what_needs_one() {
     let hint = "usermod --add-subuids";
     for (name, lines) in [
         ("user", "USER 1000\nRUN id"),
-        ("copy", "COPY --chown=1000:1000 Dockerfile /x\nRUN ls -l /x"),
         ("chown", "RUN echo x > /x && chown 1000:1000 /x"),
         ("workdir", "USER 1000:1000\nWORKDIR /w\nRUN touch x"),
     ] {

@@ -18,6 +18,8 @@ pub enum StepError {
         process: String,
         /// The exit code; 128 and the signal's number where a signal ended it.
         code: i32,
+        /// What this user lacks that the process may have needed.
+        hint: Option<String>,
     },
     /// The process used more memory than there was.
     #[error("process \"{process}\" did not complete successfully: cannot allocate memory: exit code: {code}")]
@@ -163,6 +165,7 @@ impl StepError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Sandbox { source, .. } => source.hint(),
+            Self::ExitCode { hint, .. } => hint.clone(),
             Self::NotAllowed { entitlement } => Some(format!("--allow {entitlement}")),
             Self::Copy(CopyError::Store(StoreError::Changed { .. }))
             | Self::Store(StoreError::Changed { .. })

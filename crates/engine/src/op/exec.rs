@@ -234,7 +234,9 @@ impl ExecStep {
         }
         match status {
             ExitStatus::OutOfMemory => Err(StepError::OutOfMemory { process: self.process(), code }),
-            ExitStatus::Code(_) | ExitStatus::Signal(_) => Err(StepError::ExitCode { process: self.process(), code }),
+            ExitStatus::Code(_) | ExitStatus::Signal(_) => {
+                Err(StepError::ExitCode { process: self.process(), code, hint: onetag_sandbox::single_id_hint() })
+            }
         }
     }
 }
