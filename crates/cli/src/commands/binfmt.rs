@@ -200,7 +200,8 @@ fn tell(registered: Vec<Registered>, what: &str) -> CommandResult {
         };
         output::line(format!("{} {what} ({}){by}", entry.platform, entry.name))?;
         if let Some(file) = entry.persistent {
-            output::line(format!("  kept in {}", file.display()))?;
+            let lasting = if by.is_empty() { "and" } else { "kept in" };
+            output::line(format!("  {lasting} {}", file.display()))?;
         }
     }
     Ok(())

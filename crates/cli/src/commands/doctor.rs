@@ -51,15 +51,21 @@ impl DoctorArguments {
             }
             output::write(table.finish())?;
         }
-        let hints = report.findings.iter().filter_map(|finding| finding.hint.clone());
+        // What mends several findings is said once.
+        let mut hints: Vec<String> = Vec::new();
+        for hint in report.findings.iter().filter_map(|finding| finding.hint.clone()) {
+            if !hints.contains(&hint) {
+                hints.push(hint);
+            }
+        }
         if report.can_execute() {
-            hints.for_each(|hint| output::note(format!("hint: {hint}")));
+            hints.iter().for_each(|hint| output::note(format!("hint: {hint}")));
             return Ok(());
         }
         let broken = report.findings.iter().find(|finding| finding.verdict == Verdict::Broken);
         let message = broken.map_or_else(String::new, |finding| format!("{}: {}", finding.subject, finding.detail));
         let error = CommandError::new(message).context("this host cannot execute images");
-        Err(hints.fold(error, CommandError::with_hint))
+        Err(hints.into_iter().fold(error, CommandError::with_hint))
     }
 }
 

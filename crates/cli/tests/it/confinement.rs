@@ -37,11 +37,11 @@ fn security_options(victim: &Victim) {
         finished.text().split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ")
     };
     let capabilities = "CapBnd: 00000000a80425fb";
-    assert_eq!(said(""), format!("NoNewPrivs: 0 {capabilities} Seccomp: 2 0"));
-    assert_eq!(said("--security-opt no-new-privileges"), format!("NoNewPrivs: 1 {capabilities} Seccomp: 2 0"));
-    assert_eq!(said("--security-opt seccomp=unconfined"), format!("NoNewPrivs: 0 {capabilities} Seccomp: 0 0"));
+    assert_eq!(said(""), format!("{capabilities} NoNewPrivs: 0 Seccomp: 2 0"));
+    assert_eq!(said("--security-opt no-new-privileges"), format!("{capabilities} NoNewPrivs: 1 Seccomp: 2 0"));
+    assert_eq!(said("--security-opt seccomp=unconfined"), format!("{capabilities} NoNewPrivs: 0 Seccomp: 0 0"));
     let shown = said("--security-opt systempaths=unconfined");
-    assert!(shown.starts_with(&format!("NoNewPrivs: 0 {capabilities} Seccomp: 2")), "{shown}");
+    assert!(shown.starts_with(&format!("{capabilities} NoNewPrivs: 0 Seccomp: 2")), "{shown}");
     assert!(!shown.contains("written"), "{shown}");
     assert_eq!(said("--security-opt apparmor=unconfined --security-opt seccomp=builtin"), said(""));
     assert!(said("--cap-drop ALL --cap-add NET_RAW").contains("CapBnd: 0000000000002000"));

@@ -122,7 +122,7 @@ fn mounts(victim: &Victim) {
     ];
     let script = "echo 1 > /data/empty/1; echo 2 > /data/used/2; rm -rf /data/empty-file; mv /data/made /data/moved; \
                   mkdir -p /data/made/deep; echo 3 > /data/made/3; true";
-    run(victim, &flags, script).success();
+    run(victim, &[&["--init"], &flags[..]].concat(), script).success();
     let below = |name: &str| {
         let mut names: Vec<_> = fs::read_dir(own.join(name))
             .unwrap()
