@@ -92,10 +92,7 @@ fn mounts(victim: &Victim) {
         &[],
     );
     victim.world.onetag.ok(&format!("build --network none --load -t links:1 {context}"));
-    let own = victim.world.onetag.file("own/file", "of the user").parent().unwrap().to_owned();
-    fs::create_dir(own.join("empty")).unwrap();
-    fs::write(own.join("empty-file"), "").unwrap();
-    victim.world.onetag.user().own_tree(&own);
+    let own = victim.world.onetag.file("links/file", "of the user").parent().unwrap().to_owned();
     let bind = format!("{}:", own.display());
     for target in ["/absolute/new".to_owned(), format!("/up{outside}/new"), format!("/../../../..{outside}/new")] {
         for flags in [["--tmpfs".to_owned(), target.clone()], ["-v".to_owned(), format!("{bind}{target}")]] {
@@ -103,7 +100,19 @@ fn mounts(victim: &Victim) {
             victim.is_unharmed(&victim.world.onetag.run(line));
         }
     }
-    // What was made to mount on goes, also when it was moved; what was there stays, the container's files as well.
+    for init in [false, true] {
+        mount_points(victim, init);
+    }
+}
+
+/// What was made to mount on goes, also when it was moved; what was there stays, the container's files as well.
+fn mount_points(victim: &Victim, init: bool) {
+    let name = format!("own-{init}");
+    let own = victim.world.onetag.file(&format!("{name}/file"), "of the user").parent().unwrap().to_owned();
+    fs::create_dir(own.join("empty")).unwrap();
+    fs::write(own.join("empty-file"), "").unwrap();
+    victim.world.onetag.user().own_tree(&own);
+    let bind = format!("{}:", own.display());
     let before = fs::metadata(own.join("empty")).unwrap().ino();
     let flags = format!("{bind}/data");
     let secret = victim.world.onetag.file("secret", "word");
@@ -122,7 +131,8 @@ fn mounts(victim: &Victim) {
     ];
     let script = "echo 1 > /data/empty/1; echo 2 > /data/used/2; rm -rf /data/empty-file; mv /data/made /data/moved; \
                   mkdir -p /data/made/deep; echo 3 > /data/made/3; true";
-    run(victim, &[&["--init"], &flags[..]].concat(), script).success();
+    let first: &[&str] = if init { &["--init"] } else { &[] };
+    run(victim, &[first, &flags[..]].concat(), script).success();
     let below = |name: &str| {
         let mut names: Vec<_> = fs::read_dir(own.join(name))
             .unwrap()

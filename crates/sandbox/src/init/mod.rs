@@ -61,6 +61,14 @@ fn start(control: &OwnedFd) -> Result<(), Failure> {
     let _ = rustix::process::setsid();
     let (plan, content) = plan::read(file).map_err(|error| Failure::setup("read the plan", &error))?;
     let groups = Kept::open(&plan.control_groups).map_err(|error| Failure::setup("open the control groups", &error))?;
+    if !plan.control_groups.is_empty() {
+        // Killed with its starter it could not remove them: the closed socket ends it instead, a moment later.
+        let _ = rustix::process::set_parent_process_death_signal(None);
+        if control::is_closed(control.as_fd()) {
+            groups.remove();
+            sys::exit_now(125);
+        }
+    }
     let result = if plan.init {
         supervise::as_pid_one(control, &plan, &content, &groups, root)
     } else {

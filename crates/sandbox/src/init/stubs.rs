@@ -1,5 +1,7 @@
 //! Mount points that the root file system lacked: made, remembered by inode, removed afterwards when they are still what was made.
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -8,6 +10,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
+
+use serde::{Deserialize, Serialize};
 
 use crate::mounting::open_in_root;
 
@@ -21,6 +25,17 @@ struct Stub {
     inode: u64,
     is_folder: bool,
     parent_times: Option<Timestamps>,
+}
+
+/// A stub as another process is told of it. Its parent is looked up again; what is removed is told by its inode either way.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    path: String,
+    device: u64,
+    inode: u64,
+    is_folder: bool,
+    /// Seconds and nanoseconds of the parent's last access and modification.
+    parent_times: Option<[i64; 4]>,
 }
 
 /// All that were made, in order.
@@ -93,6 +108,37 @@ impl Stubs {
         self.0.is_empty()
     }
 
+    /// Tells whoever holds the other end of a pipe, and closes it.
+    pub(crate) fn tell(&self, pipe: OwnedFd) {
+        let records: Vec<Record> = self
+            .0
+            .iter()
+            .map(|stub| Record {
+                path: stub.path.clone(),
+                device: stub.device,
+                inode: stub.inode,
+                is_folder: stub.is_folder,
+                parent_times: stub.parent_times.as_ref().map(|times| {
+                    let (access, modification) = (&times.last_access, &times.last_modification);
+                    [access.tv_sec as _, access.tv_nsec as _, modification.tv_sec as _, modification.tv_nsec as _]
+                }),
+            })
+            .collect();
+        // Whoever does not hear of them leaves them.
+        if let (false, Ok(text)) = (records.is_empty(), serde_json::to_vec(&records)) {
+            let _ = File::from(pipe).write_all(&text);
+        }
+    }
+
+    /// Hears what another process made in the root that this one stands in too.
+    pub(crate) fn hear(pipe: OwnedFd) -> Self {
+        let mut text = Vec::new();
+        let read = File::from(pipe).read_to_end(&mut text);
+        let records: Vec<Record> = read.ok().and_then(|_| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let Ok(root) = crate::mounting::open_path(Path::new("/")) else { return Self::default() };
+        Self(records.into_iter().filter_map(|record| Stub::reopen(root.as_fd(), record)).collect())
+    }
+
     /// Unmounts and removes what was made, the last first: a folder that is empty, a file without content. Everything else was used and
     /// stays. The caller MUST stand in the root, and no process may be left in it.
     pub(crate) fn remove(self) {
@@ -113,6 +159,25 @@ impl Stubs {
                 let _ = utimensat(parent, "", times, AtFlags::EMPTY_PATH);
             }
         }
+    }
+}
+
+impl Stub {
+    fn reopen(root: BorrowedFd<'_>, record: Record) -> Option<Self> {
+        let (parent, name) = record.path.rsplit_once('/')?;
+        let parent = if parent.is_empty() { "." } else { parent };
+        Some(Self {
+            parent: open_in_root(root, Path::new(parent), OFlags::PATH | OFlags::DIRECTORY).ok()?,
+            name: name.to_owned(),
+            device: record.device,
+            inode: record.inode,
+            is_folder: record.is_folder,
+            parent_times: record.parent_times.map(|[accessed, accessed_part, modified, modified_part]| Timestamps {
+                last_access: Timespec { tv_sec: accessed, tv_nsec: accessed_part as _ },
+                last_modification: Timespec { tv_sec: modified, tv_nsec: modified_part as _ },
+            }),
+            path: record.path,
+        })
     }
 }
 

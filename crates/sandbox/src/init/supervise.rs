@@ -10,6 +10,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, wait, waitpid};
 
 use super::control::{self, Failure, Report};
+use super::stubs::Stubs;
 use super::{execute, prepare};
 use crate::control_group::Kept;
 use crate::plan::Plan;
@@ -46,11 +47,11 @@ pub(super) fn as_pid_one(
         forget_standard_streams();
         Ok(watch(control.as_fd(), &signals, payload, true))
     });
-    let status = outcome?;
     end_all();
     if !stubs.is_empty() {
         stubs.remove();
     }
+    let status = outcome?;
     report(control.as_fd(), status, groups);
     sys::exit_now(0)
 }
@@ -66,18 +67,23 @@ pub(super) fn from_outside(
     let failed = |error: &std::io::Error| Failure::setup("make namespaces", error);
     sys::unshare(CloneFlags::PID).map_err(|error| failed(&error))?;
     let (reader, writer) = pipe()?;
+    let (stubs_reader, stubs_writer) = pipe()?;
     // The payload lives in a pid namespace that does not end with this process, so nothing but this process may end it: from
     // before the fork on, the control socket tells whether the starter lives.
     let _ = rustix::process::set_parent_process_death_signal(None);
     if control::is_closed(control.as_fd()) {
+        groups.remove();
         sys::exit_now(125);
     }
     let payload = match sys::fork().map_err(|error| Failure::setup("fork", &error))? {
         Forked::Child => {
-            drop(reader);
+            drop((reader, stubs_reader));
             let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
             let failure = match prepare(control.as_fd(), plan, content, root) {
-                Ok(prepared) => execute::payload(plan, &prepared, groups, control.as_fd()),
+                Ok(prepared) => {
+                    prepared.stubs.tell(stubs_writer);
+                    execute::payload(plan, &prepared, groups, control.as_fd())
+                }
                 Err(failure) => failure,
             };
             execute::tell(writer, &failure);
@@ -85,12 +91,20 @@ pub(super) fn from_outside(
         }
         Forked::Parent(pid) => pid,
     };
-    drop(writer);
-    await_start(reader)?;
-    control::send(control.as_fd(), &Report::Started);
-    let signals = signals()?;
-    forget_standard_streams();
-    let status = watch(control.as_fd(), &signals, payload, false);
+    drop((writer, stubs_writer));
+    // The payload has moved every process of this mount namespace into its root, this one as well.
+    let stubs = Stubs::hear(stubs_reader);
+    let outcome = await_start(reader).and_then(|()| {
+        control::send(control.as_fd(), &Report::Started);
+        let signals = signals()?;
+        forget_standard_streams();
+        Ok(watch(control.as_fd(), &signals, payload, false))
+    });
+    if outcome.is_err() {
+        let _ = waitpid(Some(payload), WaitOptions::empty());
+    }
+    stubs.remove();
+    let status = outcome?;
     report(control.as_fd(), status, groups);
     sys::exit_now(0)
 }
