@@ -118,12 +118,15 @@ fn limited(room: &Room) {
 fn a_killed_starter_leaves_nothing() {
     let room = require!(ok Room::new());
     let rounds: u64 = std::env::var("ONETAG_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
-    let host = HostState::capture(Path::new("/tmp/onetag-sandbox-"));
+    // What the killed were using is ordinary folders, which go with this one.
+    let folder = tempfile::tempdir().unwrap();
+    let host = HostState::capture(folder.path());
     for round in 0..rounds {
         let marker = format!("{}{round:03}", 4_000_000 + std::process::id());
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "ending::victim"])
             .env(VICTIM, &marker)
+            .env("TMPDIR", folder.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .process_group(0)
@@ -151,16 +154,4 @@ fn a_killed_starter_leaves_nothing() {
         }
     }
     host.assert_unchanged();
-    for entry in std::fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
-        // Left behind by the killed: they are ordinary folders.
-        if entry.file_name().to_string_lossy().starts_with("onetag-sandbox-") {
-            let old = entry
-                .metadata()
-                .and_then(|metadata| metadata.modified())
-                .is_ok_and(|time| time.elapsed().is_ok_and(|age| age.as_secs() > 60));
-            if old {
-                let _ = std::fs::remove_dir_all(entry.path());
-            }
-        }
-    }
 }
