@@ -9,6 +9,9 @@ use onetag_oci::{
 };
 use onetag_store::layer::{CompressionOptions, Compressor, EntryHeader, EntryKind, TarWriter};
 use onetag_testkit::Onetag;
+use onetag_testkit::user::User;
+
+use crate::support::BINARY;
 
 /// An ELF program of this class, byte order (1 little, 2 big) and machine, with nothing in it.
 pub fn program(class: u8, order: u8, machine: u16) -> Vec<u8> {
@@ -102,6 +105,19 @@ pub fn gzip(content: &[u8]) -> Vec<u8> {
     let mut compressor = Compressor::new(Vec::new(), CompressionOptions::default());
     compressor.write_all(content).expect("memory");
     compressor.finish().expect("memory")
+}
+
+/// A binary and a layout to put crafted images into.
+pub struct Bench {
+    pub onetag: Onetag,
+    pub layout: Layout,
+}
+
+/// A fresh one.
+pub fn bench() -> Bench {
+    let onetag = Onetag::new(BINARY, User::current());
+    let layout = Layout::new(&onetag, "layout");
+    Bench { onetag, layout }
 }
 
 /// An OCI layout below the work folder.

@@ -6,19 +6,8 @@ use onetag_testkit::user::User;
 use onetag_testkit::{Finished, Onetag};
 use serde_json::{Value, json};
 
-use crate::crafted::{Layout, layer, program_of};
+use crate::crafted::{Bench, Layout, bench, layer, program_of};
 use crate::support::{BINARY, World};
-
-struct Bench {
-    onetag: Onetag,
-    layout: Layout,
-}
-
-fn bench() -> Bench {
-    let onetag = Onetag::new(BINARY, User::current());
-    let layout = Layout::new(&onetag, "layout");
-    Bench { onetag, layout }
-}
 
 impl Bench {
     /// Everything that an image's name leads to, read for a template.

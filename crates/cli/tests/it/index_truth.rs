@@ -8,19 +8,8 @@ use onetag_testkit::user::User;
 use onetag_testkit::{Finished, Onetag, fixture, require};
 use serde_json::Value;
 
-use crate::crafted::{Layout, gzip, layer, program_of, program_of_level, program_with_loader};
+use crate::crafted::{Bench, Layout, bench, gzip, layer, program_of, program_of_level, program_with_loader};
 use crate::support::{BINARY, World};
-
-struct Bench {
-    onetag: Onetag,
-    layout: Layout,
-}
-
-fn bench() -> Bench {
-    let onetag = Onetag::new(BINARY, User::current());
-    let layout = Layout::new(&onetag, "layout");
-    Bench { onetag, layout }
-}
 
 impl Bench {
     /// The findings about an index of these entries: severity, code and message.

@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use onetag_oci::{Descriptor, Digest, ManifestDocument, Reference, media_type};
@@ -20,6 +19,7 @@ use super::reader::{Contents, Found};
 use super::referrers::{artifact_type, place_of};
 use super::relay::Relay;
 use super::{ContentError, Result};
+use crate::parallel;
 
 /// Indexes in indexes are followed this deep.
 const MAXIMUM_DEPTH: usize = 8;
@@ -107,7 +107,7 @@ impl<'a> Transfer<'a> {
         // manifests do not depend on each other; indexes come after what they name
         let (manifests, indexes): (Vec<&ManifestDocument>, Vec<&ManifestDocument>) =
             plan.documents.iter().partition(|document| document.as_manifest().is_some());
-        in_parallel(&manifests, self.parallel(), |document| self.document(document))?;
+        parallel::each(&manifests, self.parallel(), |document| self.document(document))?;
         indexes.into_iter().try_for_each(|document| self.document(document))?;
         Ok(plan.documents.iter().map(|document| document.digest().clone()).collect())
     }
@@ -153,7 +153,7 @@ impl<'a> Transfer<'a> {
                 let children: Vec<&Descriptor> = index.manifests.iter().filter(|child| wanted(child)).collect();
                 let read = Mutex::new(vec![None; children.len()]);
                 let numbers: Vec<usize> = (0..children.len()).collect();
-                in_parallel(&numbers, PARALLEL, |number| {
+                parallel::each(&numbers, PARALLEL, |number| -> Result<()> {
                     self.check_cancel()?;
                     let child = self.contents.document(&self.from, children[*number])?;
                     read.lock().unwrap_or_else(PoisonError::into_inner)[*number] = Some(child);
@@ -185,7 +185,7 @@ impl<'a> Transfer<'a> {
     /// # Errors
     /// The first error.
     pub(crate) fn blobs(&self, blobs: &[Descriptor]) -> Result<()> {
-        in_parallel(blobs, self.parallel(), |blob| self.check_cancel().and_then(|()| self.blob(blob)))
+        parallel::each(blobs, self.parallel(), |blob| self.check_cancel().and_then(|()| self.blob(blob)))
     }
 
     /// A single file is written by one.
@@ -304,29 +304,6 @@ impl<'a> Transfer<'a> {
         }
         Ok(Box::new(FileSource { path, size: blob.size }))
     }
-}
-
-/// Does something with each item, `parallel` at a time, and stops at the first error.
-fn in_parallel<T: Sync>(items: &[T], parallel: usize, work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
-    let next = AtomicUsize::new(0);
-    let failure = Mutex::new(None);
-    let run = || {
-        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = work(item) {
-                next.store(items.len(), Ordering::Relaxed);
-                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            }
-        }
-    };
-    match items.len().min(parallel) {
-        0 | 1 => run(),
-        count => std::thread::scope(|scope| {
-            (0..count).for_each(|_| {
-                scope.spawn(run);
-            });
-        }),
-    }
-    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
 #[derive(Default)]

@@ -3,8 +3,6 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use onetag_oci::{Digest, Reference, media_type};
 use onetag_registry::{BlobSource, Client};
@@ -15,6 +13,7 @@ use super::upload::Uploads;
 use super::{ExportError, ExportOptions};
 use crate::Engine;
 use crate::layers::{Layers, unheard};
+use crate::parallel;
 use crate::progress::Activity;
 
 /// So many blobs are on their way at a time.
@@ -41,31 +40,6 @@ impl BlobSource for LayerSource<'_> {
     fn size(&self) -> u64 {
         self.layer.descriptor.size
     }
-}
-
-/// Does something with each item, several at a time; stops at the first error.
-fn for_each<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<(), ExportError> + Sync) -> Result<(), ExportError> {
-    let next = AtomicUsize::new(0);
-    let failure = Mutex::new(None);
-    let run = || {
-        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = work(item) {
-                next.store(items.len(), Ordering::Relaxed);
-                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            }
-        }
-    };
-    if items.len() < 2 {
-        run();
-    } else {
-        std::thread::scope(|scope| {
-            for _ in 1..items.len().min(PARALLEL) {
-                scope.spawn(run);
-            }
-            run();
-        });
-    }
-    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
 /// Something to upload to a repository.
@@ -162,7 +136,7 @@ impl Blobs<'_> {
                 uploads.push(Upload::Config(platform));
             }
         }
-        for_each(&uploads, |upload| {
+        parallel::each(&uploads, PARALLEL, |upload| {
             if self.cancellation.is_cancelled() {
                 return Err(ExportError::Cancelled);
             }
@@ -196,7 +170,7 @@ fn push_manifests(
     repository: &Reference,
     cancellation: &Cancellation,
 ) -> Result<(), ExportError> {
-    for_each(&image.platforms, |platform| {
+    parallel::each(&image.platforms, PARALLEL, |platform| {
         if cancellation.is_cancelled() {
             return Err(ExportError::Cancelled);
         }
@@ -218,7 +192,7 @@ pub(crate) fn load(
     activity: &Activity<'_>,
 ) -> Result<(), ExportError> {
     let store = engine.store()?;
-    for_each(&image.layers(), |layer| {
+    parallel::each(&image.layers(), PARALLEL, |layer| {
         if cancellation.is_cancelled() {
             return Err(ExportError::Cancelled);
         }

@@ -1,21 +1,20 @@
 //! `onetag imagetools create`.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use clap::Args;
 use onetag_engine::content::Location;
 use onetag_engine::flags::parse_annotations;
-use onetag_engine::index::{CreateEvent, CreateRequest, Created, SourceName, create, plan};
-use onetag_oci::{Digest, Platform};
+use onetag_engine::index::{CreateRequest, Created, SourceName, plan};
+use onetag_oci::Platform;
 use serde_json::json;
 
+use super::publish::publish;
 use crate::commands::registry_error;
 use crate::context::{Context, parse_platform};
 use crate::error::{CommandError, CommandResult};
-use crate::interrupt;
 use crate::output;
-use crate::progress::{Display, Mode, Reporter};
+use crate::progress::Mode;
 
 /// Create a new image based on source images
 #[derive(Args, Debug)]
@@ -70,17 +69,7 @@ impl CreateArguments {
             document.push(b'\n');
             return Ok(output::write(document)?);
         }
-        let cancel = interrupt::listen();
-        let display = Display::start(mode, String::new());
-        let report = Report::new(&display);
-        let result = create(engine, &created, &request.tags, &cancel, &|event| report.event(event));
-        report.end(result.as_ref().err().map(ToString::to_string));
-        drop(report);
-        display.finish();
-        if cancel.is_cancelled() {
-            return Err(CommandError::interrupted());
-        }
-        result.map_err(registry_error)?;
+        publish(engine, &created, &request.tags, mode)?;
         self.write_metadata(&created, &request.tags)
     }
 
@@ -118,44 +107,5 @@ impl CreateArguments {
         });
         std::fs::write(path, onetag_oci::go_json_indent(&metadata, "  "))
             .map_err(|error| CommandError::from(error).context(format!("cannot write {}", path.display())))
-    }
-}
-
-/// Shows each repository as a step whose log tells what is copied.
-pub(super) struct Report {
-    reporter: Reporter,
-    current: Mutex<Option<Digest>>,
-}
-
-impl Report {
-    pub(super) fn new(display: &Display) -> Self {
-        Self { reporter: Reporter::new(display), current: Mutex::new(None) }
-    }
-
-    fn current(&self) -> MutexGuard<'_, Option<Digest>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn event(&self, event: CreateEvent) {
-        let line = match event {
-            CreateEvent::Pushing { repository } => {
-                let step = self.reporter.start(&format!("[internal] pushing {repository}"));
-                *self.current() = Some(step);
-                return;
-            }
-            CreateEvent::Pushed { .. } => return self.end(None),
-            CreateEvent::Copying { digest, from, to } => format!("copying {digest} from {from} to {to}\n"),
-            CreateEvent::Naming { digest, to } => format!("pushing {digest} to {to}\n"),
-            CreateEvent::Transfer(_) => return,
-        };
-        if let Some(step) = &*self.current() {
-            self.reporter.log(step, line.as_bytes());
-        }
-    }
-
-    pub(super) fn end(&self, error: Option<String>) {
-        if let Some(step) = self.current().take() {
-            self.reporter.complete(&step, error);
-        }
     }
 }

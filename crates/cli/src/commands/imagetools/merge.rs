@@ -5,19 +5,16 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use onetag_engine::content::Location;
 use onetag_engine::flags::parse_annotations;
-use onetag_engine::index::{
-    BuildRecord, Complaint, MergeError, MergeRequest, NamedRecord, RECORD_LIMIT, create, plan_merge,
-};
+use onetag_engine::index::{BuildRecord, Complaint, MergeError, MergeRequest, NamedRecord, RECORD_LIMIT, plan_merge};
 use onetag_oci::Platform;
 
-use super::create::Report;
+use super::publish::publish;
 use crate::commands::copy::parse_location;
 use crate::commands::registry_error;
 use crate::context::{Context, parse_platform};
 use crate::error::{CommandError, CommandResult};
-use crate::interrupt;
 use crate::output;
-use crate::progress::{Display, Mode};
+use crate::progress::Mode;
 
 /// Put together what several runners built, from the records of `build --record`
 #[derive(Args, Debug)]
@@ -62,17 +59,7 @@ impl MergeArguments {
             document.push(b'\n');
             return Ok(output::write(document)?);
         }
-        let cancel = interrupt::listen();
-        let display = Display::start(mode, String::new());
-        let report = Report::new(&display);
-        let result = create(engine, &created, &request.tags, &cancel, &|event| report.event(event));
-        report.end(result.as_ref().err().map(ToString::to_string));
-        drop(report);
-        display.finish();
-        if cancel.is_cancelled() {
-            return Err(CommandError::interrupted());
-        }
-        result.map_err(registry_error)?;
+        publish(engine, &created, &request.tags, mode)?;
         Ok(output::line(created.combined.descriptor.digest.as_str())?)
     }
 

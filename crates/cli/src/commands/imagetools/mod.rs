@@ -3,6 +3,7 @@
 mod create;
 mod inspect;
 mod merge;
+mod publish;
 mod schemas;
 #[cfg(test)]
 mod tests;
