@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use onetag_oci::{Descriptor, Reference};
+use onetag_oci::{Descriptor, DiffId, Reference};
 use onetag_registry::BlobSink;
 use onetag_store::tree::MergedTree;
 use onetag_store::{BlobWriter, LayerId, Stack, Store};
@@ -152,6 +152,14 @@ impl Layers {
     }
 
     fn unpack(&self, store: &Store, layer: &ImageLayer, sink: &LayerSink<'_>) -> Result<(), LayerError> {
+        let is_in_registry = layer.made.as_ref().is_none_or(|made| made.layout.is_none());
+        if let (Some(origin), true, false) = (&layer.origin, is_in_registry, store.has_blob(&layer.descriptor.digest)) {
+            let unpacked = self.unpack_from(store, origin, layer, sink);
+            if unpacked.is_err() && layer.made.is_some() {
+                self.lost.store(true, Ordering::Relaxed);
+            }
+            return unpacked;
+        }
         self.fetch(layer, sink)?;
         sink(LayerEvent::Extracting, &layer.descriptor);
         let unpacked = store.ensure_layer(&layer.diff_id, &layer.descriptor.digest, &layer.descriptor.media_type);
@@ -160,6 +168,26 @@ impl Layers {
         }
         unpacked?;
         sink(LayerEvent::Extracted, &layer.descriptor);
+        Ok(())
+    }
+
+    /// Unpacks a layer while its blob comes from a registry.
+    fn unpack_from(
+        &self,
+        store: &Store,
+        origin: &Reference,
+        layer: &ImageLayer,
+        sink: &LayerSink<'_>,
+    ) -> Result<(), LayerError> {
+        let blob = &layer.descriptor;
+        sink(LayerEvent::Fetching, blob);
+        fetch_unpacking(store, &layer.diff_id, blob, |writer| {
+            fetch_into(&self.engine, origin, blob, writer)?;
+            sink(LayerEvent::Fetched, blob);
+            sink(LayerEvent::Extracting, blob);
+            Ok::<(), LayerError>(())
+        })?;
+        sink(LayerEvent::Extracted, blob);
         Ok(())
     }
 
@@ -179,10 +207,39 @@ pub(crate) fn fetch_blob(
     origin: &Reference,
     descriptor: &Descriptor,
 ) -> Result<(), LayerError> {
-    let mut sink = StoreSink(store.blob_writer()?);
+    fetch_into(engine, origin, descriptor, store.blob_writer_with(descriptor.digest.algorithm())?)
+}
+
+fn fetch_into(
+    engine: &Engine,
+    origin: &Reference,
+    descriptor: &Descriptor,
+    writer: BlobWriter,
+) -> Result<(), LayerError> {
+    let mut sink = StoreSink(writer);
     engine.client()?.fetch_blob(origin, descriptor, &mut sink)?;
     sink.0.finish(Some(&descriptor.digest), Some(descriptor.size))?;
     Ok(())
+}
+
+/// Unpacks a layer while `fetch` writes its blob: one stream is digested, decompressed, held to the diff ID and applied.
+pub(crate) fn fetch_unpacking<E: From<onetag_store::Error>>(
+    store: &Store,
+    diff_id: &DiffId,
+    blob: &Descriptor,
+    fetch: impl FnOnce(BlobWriter) -> Result<(), E>,
+) -> Result<(), E> {
+    let writer = store.blob_writer_with(blob.digest.algorithm())?;
+    let growing = writer.growing();
+    std::thread::scope(|scope| {
+        let unpacking = scope.spawn(|| store.unpack_layer(diff_id, &blob.digest, || Ok(growing.reader(0))));
+        // a blob that does not come explains why it could not be unpacked
+        fetch(writer)?;
+        match unpacking.join() {
+            Ok(unpacked) => unpacked.map(drop).map_err(E::from),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 /// Copies a blob of an OCI layout into the store.

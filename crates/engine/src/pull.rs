@@ -1,9 +1,9 @@
 //! Pulls images into the store: the platforms wanted, the index byte for byte, the name last.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use onetag_oci::{
-    Descriptor, Digest, ManifestDocument, Platform, PlatformMatcher, Reference, only, order, parse_docker_ref,
+    Descriptor, DiffId, Digest, ManifestDocument, Platform, PlatformMatcher, Reference, only, order, parse_docker_ref,
 };
 use onetag_solver::Cancellation;
 use thiserror::Error;
@@ -66,7 +66,7 @@ impl From<onetag_store::Error> for PullError {
     }
 }
 
-/// Pulls `reference`. With a tag and a digest, the digest counts.
+/// Pulls `reference`. With a tag and a digest, the digest counts. With `unpack`, layers are unpacked while they come.
 ///
 /// # Errors
 /// [`PullError::NoMatch`] before anything is written; otherwise the first error. The name is set last.
@@ -74,6 +74,7 @@ pub fn pull(
     engine: &Engine,
     reference: &Reference,
     selection: &PlatformSelection,
+    unpack: bool,
     cancel: &Cancellation,
     events: &(dyn Fn(TransferEvent) + Sync),
 ) -> Result<Pulled, PullError> {
@@ -92,12 +93,43 @@ pub fn pull(
         }
         events(event);
     };
-    let transfer = Transfer::new(contents, &from, &to, cancel, &watch);
+    let mut transfer = Transfer::new(contents, &from, &to, cancel, &watch);
+    if unpack {
+        let mut layers = HashMap::new();
+        diff_ids(contents, &from, &found, &picked.digests, 0, &mut layers)?;
+        transfer = transfer.unpacking(layers);
+    }
     transfer.tree(&found, &|child| picked.digests.contains(&child.digest))?;
     transfer.name(&found)?;
     let is_new_name = before.is_none_or(|before| before.digest != found.descriptor.digest);
     let changed = is_new_name || moved.into_inner();
     Ok(Pulled { reference, descriptor: found.descriptor, platforms: picked.platforms, changed })
+}
+
+/// The diff IDs of the layers that are pulled, by the digests of their blobs.
+fn diff_ids(
+    contents: Contents<'_>,
+    from: &Location,
+    found: &Found,
+    picked: &HashSet<Digest>,
+    depth: usize,
+    layers: &mut HashMap<Digest, DiffId>,
+) -> Result<(), ContentError> {
+    match &found.document {
+        ManifestDocument::Index(index) if depth <= MAXIMUM_DEPTH => {
+            let images = index.manifests.iter().filter(|child| !child.is_attestation());
+            images.filter(|child| picked.contains(&child.digest)).try_for_each(|child| {
+                diff_ids(contents, from, &contents.document(from, child)?, picked, depth + 1, layers)
+            })
+        }
+        ManifestDocument::Manifest(manifest) if onetag_oci::media_type::is_config(&manifest.config.media_type) => {
+            let config = contents.config(from, manifest)?;
+            let digests = manifest.layers.iter().map(|layer| layer.digest.clone());
+            layers.extend(digests.zip(config.rootfs.diff_ids.iter().cloned()));
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The children to pull.

@@ -2,12 +2,23 @@
 
 use onetag_oci::{Descriptor, Platform, Reference};
 use onetag_solver::Cancellation;
+use onetag_store::Resource;
 use thiserror::Error;
 
 use crate::Engine;
 use crate::content::{ContentError, Contents, Found, Location, Transfer, TransferEvent};
-use crate::images::{ImageError, LocalImage, choose, entries, find};
-use crate::platforms::listed;
+use crate::images::{ImageError, LocalImage, Missing, choose, entries, find, missing, source};
+
+/// What is pushed.
+#[derive(Clone, Debug)]
+pub struct PushRequest {
+    /// The name of the image, here and there.
+    pub reference: Reference,
+    /// One platform as an image of its own, in place of the whole.
+    pub platform: Option<Platform>,
+    /// Whether what is not here may be fetched from other registries that have it.
+    pub fetches_missing: bool,
+}
 
 /// What was pushed.
 #[derive(Clone, Debug)]
@@ -16,20 +27,24 @@ pub struct PushedImage {
     pub reference: Reference,
     /// What it means: index, or manifest when one platform was pushed.
     pub descriptor: Descriptor,
+    /// Parts that are not here, and the repository that they were taken from; `None` where the target had them.
+    pub elsewhere: Vec<(Missing, Option<Reference>)>,
 }
 
 /// Why a push failed.
 #[derive(Debug, Error)]
 pub enum PushError {
     /// Parts of the image are not here.
-    #[error("{name} is here in part: missing {}", listed(missing))]
+    #[error("{name} is here in part, and the registry does not have the rest: missing {}", joined(missing))]
     Partial {
         /// The image.
         name: String,
-        /// The platforms whose content is not here.
-        missing: Vec<Platform>,
+        /// What neither the store nor the registry has.
+        missing: Vec<Missing>,
         /// The platforms that are here.
         here: Vec<Platform>,
+        /// Names of the image in other repositories, which may have the rest.
+        others: Vec<Reference>,
     },
     /// There is no such image or platform.
     #[error(transparent)]
@@ -45,53 +60,95 @@ impl From<onetag_store::Error> for PushError {
     }
 }
 
-/// Pushes the image that the store has under `reference`, whole, or one platform of it as an image of its own.
+/// Parts as a sentence has them.
+fn joined(parts: &[Missing]) -> String {
+    parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Pushes the image that the store has under a name, whole, or one platform of it as an image of its own. What is not
+/// here of it has to be in the target's repository, elsewhere in its registry, or where it may be fetched from.
 ///
 /// # Errors
 /// [`PushError::Partial`] before anything moves; otherwise the first error. The tag is moved last.
 pub fn push(
     engine: &Engine,
-    reference: &Reference,
-    platform: Option<&Platform>,
+    request: &PushRequest,
     cancel: &Cancellation,
     events: &(dyn Fn(TransferEvent) + Sync),
 ) -> Result<PushedImage, PushError> {
-    let reference = reference.clone().with_default_tag();
+    let reference = request.reference.clone().with_default_tag();
     let store = engine.store()?;
     let image = find(store, &reference.to_string())?;
+    // what is pushed is not collected meanwhile
+    store.hold(&Resource::Blob(image.descriptor.digest.clone()))?;
     let contents = Contents::new(engine);
     let (from, to) = (Location::Store(reference.clone()), Location::Registry(reference.clone()));
-    let found = match platform {
-        Some(platform) => contents.document(&from, &choose(store, &image, Some(platform))?.entry.descriptor)?,
-        None => whole(engine, &image, &contents, &from)?,
+    let (found, absent) = match &request.platform {
+        Some(platform) => {
+            (contents.document(&from, &choose(store, &image, Some(platform))?.entry.descriptor)?, Vec::new())
+        }
+        None => {
+            let absent = elsewhere(&contents, &image, &reference, request.fetches_missing)?;
+            (contents.document(&from, &image.descriptor)?, absent)
+        }
     };
     let transfer = Transfer::new(contents, &from, &to, cancel, events);
-    transfer.tree(&found, &|_| true)?;
+    let mut elsewhere = Vec::new();
+    for (part, source) in absent {
+        if let Some((source, found)) = &source {
+            transfer.between(&Location::Registry(source.clone()), &to).tree(found, &|_| true)?;
+        }
+        elsewhere.push((part, source.map(|(source, _)| source)));
+    }
+    transfer.tree(&found, &|child| elsewhere.iter().all(|(part, _)| part.descriptor.digest != child.digest))?;
     transfer.name(&found)?;
     let descriptor = Descriptor::new(
         found.document.media_type(),
         found.document.digest().clone(),
         found.document.bytes().len() as u64,
     );
-    Ok(PushedImage { reference, descriptor })
+    Ok(PushedImage { reference, descriptor, elsewhere })
 }
 
-fn whole(engine: &Engine, image: &LocalImage, contents: &Contents<'_>, from: &Location) -> Result<Found, PushError> {
-    let entries = entries(engine.store()?, &image.descriptor)?;
-    let is_here = |entry: &&crate::images::Entry| {
-        entry.missing_layers == 0 && entry.manifest.is_some() && (entry.is_complete() || entry.is_attestation)
-    };
-    let platforms = |entries: Vec<&crate::images::Entry>| -> Vec<Platform> {
-        entries
-            .iter()
-            .map(|entry| entry.platform.clone().unwrap_or_else(|| Platform::new("unknown", "unknown")))
-            .collect()
-    };
-    let (here, missing): (Vec<_>, Vec<_>) = entries.iter().partition(is_here);
-    if !missing.is_empty() {
-        let here = here.into_iter().filter(|entry| !entry.is_attestation).collect();
-        let name = image.asked.clone();
-        return Err(PushError::Partial { name, missing: platforms(missing), here: platforms(here) });
+/// A part that is not here, and where it is to be taken from, unless the target has it.
+type Elsewhere = (Missing, Option<(Reference, Found)>);
+
+/// Where everything is that is not here: in the target's repository already, else in another one.
+fn elsewhere(
+    contents: &Contents<'_>,
+    image: &LocalImage,
+    target: &Reference,
+    fetches: bool,
+) -> Result<Vec<Elsewhere>, PushError> {
+    let engine = contents.engine();
+    let absent = missing(engine.store()?, image)?;
+    let mut found = Vec::new();
+    let mut nowhere = Vec::new();
+    for part in absent {
+        let there = target.without_tag().with_digest(part.descriptor.digest.clone());
+        match engine.client().map_err(ContentError::from)?.resolve(&there) {
+            Ok(_) => {
+                found.push((part, None));
+                continue;
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(ContentError::from(error).into()),
+        }
+        // what another repository of the same registry has need not pass through here
+        let is_allowed = |name: &Reference| {
+            name.repository() != target.repository() && (fetches || name.domain() == target.domain())
+        };
+        match source(contents, image, &part, is_allowed) {
+            Some(source) => found.push((part, Some(source))),
+            None => nowhere.push(part),
+        }
     }
-    Ok(contents.document(from, &image.descriptor)?)
+    if nowhere.is_empty() {
+        return Ok(found);
+    }
+    let entries = entries(engine.store()?, &image.descriptor)?;
+    let here = entries.iter().filter(|entry| !entry.is_attestation && entry.is_complete());
+    let here = here.filter_map(|entry| entry.platform.as_ref().map(Platform::normalize)).collect();
+    let others = image.references().filter(|name| name.repository() != target.repository()).collect();
+    Err(PushError::Partial { name: image.asked.clone(), missing: nowhere, here, others })
 }

@@ -2,7 +2,7 @@
 
 use onetag_oci::{ContainerConfig, DiffId};
 use onetag_sandbox::{ExitStatus, Process, ProcessSpec, RootFs};
-use onetag_store::{LayerId, Store, Upper};
+use onetag_store::{CopySnapshot, LayerId, Stack, Store, Upper};
 use rayon::prelude::*;
 use thiserror::Error;
 
@@ -53,13 +53,26 @@ pub enum RunError {
 pub struct Container {
     // declared before the upper layer, so that the process is gone when that is removed
     process: Process,
-    _upper: Upper,
+    files: Files,
+}
+
+/// The files of a container, which go with it.
+enum Files {
+    /// The upper folder of an overlay mount.
+    Upper(#[allow(dead_code, reason = "dropping it is what counts")] Upper),
+    /// A copy of everything, where this host refuses overlay mounts.
+    Copy(#[allow(dead_code, reason = "dropping it is what counts")] Box<CopySnapshot>),
 }
 
 impl Container {
     /// The process.
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Whether the image's files were copied for it, because this host refuses overlay mounts.
+    pub fn is_copied(&self) -> bool {
+        matches!(self.files, Files::Copy(_))
     }
 
     /// The process, for taking its streams.
@@ -91,13 +104,29 @@ pub fn start(
     let layers = unpack(store, image)?;
     let stack = store.stack(&layers)?;
     let upper = store.new_upper(&stack)?;
-    let rootfs = RootFs::Overlay { lowers: stack.lowers, upper: upper.upper(), work: upper.work(), volatile: true };
+    let lowers = stack.lowers.clone();
+    let rootfs = RootFs::Overlay { lowers, upper: upper.upper(), work: upper.work(), volatile: true };
     let mut spec = ProcessSpec::new(rootfs, arguments);
     configure(&mut spec, &image.config.config, request);
     spec.platform = image.platform.clone();
     adjust(&mut spec);
+    let refused = match engine.sandbox().spawn(&spec) {
+        Ok(process) => return Ok(Container { process, files: Files::Upper(upper) }),
+        Err(error) => error,
+    };
+    if !refused.is_overlay_refused() {
+        return Err(refused.into());
+    }
+    drop(upper);
+    copied(engine, store, &stack, spec)
+}
+
+/// The same without an overlay mount.
+fn copied(engine: &Engine, store: &Store, stack: &Stack, mut spec: ProcessSpec) -> Result<Container, RunError> {
+    let copy = store.copy_snapshot(stack)?;
+    spec.rootfs = RootFs::Directory(copy.root());
     let process = engine.sandbox().spawn(&spec)?;
-    Ok(Container { process, _upper: upper })
+    Ok(Container { process, files: Files::Copy(Box::new(copy)) })
 }
 
 /// Unpacks the image's layers, several at a time, and names them, the lowest first.

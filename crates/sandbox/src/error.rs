@@ -109,6 +109,16 @@ impl Error {
         }
     }
 
+    /// Whether the host did not allow an overlay mount: the same process may start from a copy of the files.
+    #[must_use]
+    pub fn is_overlay_refused(&self) -> bool {
+        match self {
+            Self::Setup { action, .. } => action.contains("overlay"),
+            Self::Denied { what, .. } => what.contains("overlay"),
+            _ => false,
+        }
+    }
+
     /// The exit status that `docker run` ends with for this error: 127 for a missing program, 126 for one that cannot be executed, 125 else.
     #[must_use]
     pub fn exit_code(&self) -> u8 {

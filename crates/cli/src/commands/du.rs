@@ -1,9 +1,13 @@
 //! `onetag du`, `onetag builder du`.
 
-use clap::Args;
-use onetag_store::{Usage, UsageKind};
+use std::collections::HashSet;
 
-use super::prune::kind;
+use clap::Args;
+use onetag_engine::images::{all, entries};
+use onetag_oci::{Platform, PlatformMatcher, exact};
+use onetag_store::{Resource, Store, Usage, UsageKind};
+
+use super::prune::{kind, until};
 use crate::context::Context;
 use crate::error::{CommandError, CommandResult};
 use crate::output;
@@ -18,8 +22,8 @@ const HEADERS: &[(&str, &str)] =
 /// Disk usage of the store
 #[derive(Args, Debug)]
 pub struct UsageArguments {
-    /// Filter: type=blob|layer|step|stack|cachemount
-    #[arg(long, value_name = "type=KIND")]
+    /// Filter: type=blob|layer|step|stack|cachemount, platform=PLATFORM, until=DURATION (unused for so long), unused=BOOL
+    #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Format the output: table, json or a Go template
     #[arg(long, value_name = "FORMAT")]
@@ -44,20 +48,11 @@ impl UsageArguments {
 
     fn show(&self, context: &Context, is_shown: impl Fn(&Usage) -> bool) -> CommandResult {
         context.enter_namespace()?;
-        let mut usage: Vec<Usage> = context.engine()?.store()?.usage()?.into_iter().filter(is_shown).collect();
+        let store = context.engine()?.store()?;
+        let mut usage: Vec<Usage> = store.usage()?.into_iter().filter(is_shown).collect();
         for filter in &self.filter {
-            let wanted = match filter.split_once('=') {
-                Some(("type", "blob")) => UsageKind::Blob,
-                Some(("type", "layer")) => UsageKind::Layer,
-                Some(("type", "step" | "regular")) => UsageKind::Step,
-                Some(("type", "stack")) => UsageKind::Chain,
-                Some(("type", "cachemount" | "exec.cachemount")) => UsageKind::CacheMount,
-                _ => {
-                    return Err(CommandError::new(format!("invalid filter {filter:?}"))
-                        .with_hint("--filter type=blob, layer, step, stack or cachemount"));
-                }
-            };
-            usage.retain(|usage| usage.kind == wanted);
+            let is_wanted = wanted(store, filter)?;
+            usage.retain(|usage| is_wanted(usage));
         }
         usage.sort_by_key(|usage| std::cmp::Reverse(usage.bytes));
         let rows: Vec<Value> = usage.iter().map(|usage| self.row(usage)).collect();
@@ -85,4 +80,52 @@ impl UsageArguments {
             ("LastUsed".to_owned(), Value::from(used.unwrap_or_default())),
         ])
     }
+}
+
+/// What a filter lets through.
+fn wanted(store: &Store, filter: &str) -> CommandResult<Box<dyn Fn(&Usage) -> bool>> {
+    let of_kind = |kind: UsageKind| -> Box<dyn Fn(&Usage) -> bool> { Box::new(move |usage| usage.kind == kind) };
+    Ok(match filter.split_once('=') {
+        Some(("type", "blob")) => of_kind(UsageKind::Blob),
+        Some(("type", "layer")) => of_kind(UsageKind::Layer),
+        Some(("type", "step" | "regular")) => of_kind(UsageKind::Step),
+        Some(("type", "stack")) => of_kind(UsageKind::Chain),
+        Some(("type", "cachemount" | "exec.cachemount")) => of_kind(UsageKind::CacheMount),
+        Some(("platform", platform)) => {
+            let content = content_of(store, &crate::context::parse_platform(platform)?)?;
+            Box::new(move |usage| usage.resource.as_ref().is_some_and(|resource| content.contains(resource)))
+        }
+        Some(("until" | "unused-for", _)) => {
+            let age = until(&[filter.to_owned()])?.unwrap_or_default();
+            let limit = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0).saturating_sub(age.as_secs());
+            Box::new(move |usage| usage.last_used.is_some_and(|used| used <= limit))
+        }
+        Some(("unused", value)) => {
+            let is_unused = crate::arguments::go_bool(value).map_err(CommandError::new)?;
+            Box::new(move |usage| usage.needed != is_unused)
+        }
+        _ => {
+            return Err(CommandError::new(format!("invalid filter {filter:?}"))
+                .with_hint("--filter type=blob, layer, step, stack or cachemount; platform=PLATFORM; until=24h; unused=true"));
+        }
+    })
+}
+
+/// Manifests, configs and layers of a platform, of all images.
+fn content_of(store: &Store, platform: &Platform) -> CommandResult<HashSet<Resource>> {
+    let matcher = exact(platform);
+    let mut content = HashSet::new();
+    for image in all(store)? {
+        for entry in entries(store, &image.descriptor)? {
+            if entry.is_attestation || !entry.platform.as_ref().is_some_and(|platform| matcher.matches(platform)) {
+                continue;
+            }
+            content.insert(Resource::Blob(entry.descriptor.digest));
+            let blobs = entry.manifest.iter().flat_map(|manifest| manifest.layers.iter().chain([&manifest.config]));
+            content.extend(blobs.map(|blob| Resource::Blob(blob.digest.clone())));
+            let diff_ids = entry.config.iter().flat_map(|config| config.rootfs.diff_ids.iter());
+            content.extend(diff_ids.map(|diff_id| Resource::Layer(diff_id.clone())));
+        }
+    }
+    Ok(content)
 }

@@ -4,6 +4,7 @@ use clap::Args;
 use onetag_engine::images::inspect;
 use serde_json::json;
 
+use super::ways_out::image_error;
 use crate::context::Context;
 use crate::error::CommandResult;
 use crate::output;
@@ -50,7 +51,8 @@ impl HistoryArguments {
     /// Runs the command.
     pub fn run(&self, context: &Context) -> CommandResult {
         let platform = context.platform(self.platform.as_deref())?;
-        let inspected = inspect(context.engine()?.store()?, &self.image, platform.as_ref())?;
+        let inspected = inspect(context.engine()?.store()?, &self.image, platform.as_ref())
+            .map_err(|error| image_error(error, "history"))?;
         let digest = &inspected.chosen.entry.descriptor.digest;
         let id = if self.no_trunc { digest.as_str() } else { super::pull::short(digest) };
         let mut layers = inspected.chosen.manifest.layers.iter();

@@ -1,5 +1,7 @@
 //! `onetag images`: tag, index, platforms.
 
+use std::rc::Rc;
+
 use clap::Args;
 use onetag_engine::images::{ImageSummary, PlatformSummary, list};
 use onetag_oci::{Platform, PlatformMatcher, Reference, only};
@@ -38,7 +40,7 @@ pub struct ImagesArguments {
     /// Only images of this repository, tag or pattern
     #[arg(value_name = "REPOSITORY[:TAG]")]
     pattern: Option<String>,
-    /// Show all images; none are hidden
+    /// Show what is hidden otherwise: what is attested of images
     #[arg(long, short)]
     all: bool,
     /// Show digests
@@ -86,7 +88,7 @@ impl ImagesArguments {
         // newest first; what has no date last, names in order
         rows.sort_by(|a, b| b.summary.created.cmp(&a.summary.created));
         if self.tree {
-            return Ok(output::write(tree(&rows))?);
+            return Ok(output::write(tree(&rows, self.all))?);
         }
         if self.quiet {
             let mut shown = std::collections::BTreeSet::new();
@@ -132,8 +134,25 @@ impl ImagesArguments {
             ("UniqueSize", decimal_size(summary.size.saturating_sub(summary.shared_size))),
             ("VirtualSize", size),
         ];
-        Value::map(columns.into_iter().map(|(name, text)| (name.to_owned(), Value::Text(text))))
+        let columns = columns.into_iter().map(|(name, text)| (name.to_owned(), Value::Text(text)));
+        let manifests = summary.platforms.iter().map(|platform| manifest(platform, "image"));
+        let attestations = summary.attestations.iter().filter(|_| self.all);
+        let manifests = manifests.chain(attestations.map(|platform| manifest(platform, "attestation")));
+        Value::map(columns.chain([("Manifests".to_owned(), Value::List(Rc::new(manifests.collect())))]))
     }
+}
+
+/// A platform for templates and JSON.
+fn manifest(platform: &PlatformSummary, kind: &str) -> Value {
+    Value::from_json(&serde_json::json!({
+        "Available": platform.is_here,
+        "Created": platform.created,
+        "Digest": platform.digest,
+        "Kind": kind,
+        "Platform": name(platform.platform.as_ref()),
+        "SharedSize": platform.shared_size,
+        "Size": platform.size,
+    }))
 }
 
 fn since(time: jiff::Timestamp) -> String {
@@ -222,23 +241,28 @@ fn glob(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// One line an image, one below it for each platform.
-fn tree(rows: &[Row]) -> String {
+/// One line an image, one below it for each platform, and with `all` for what is attested of each.
+fn tree(rows: &[Row], all: bool) -> String {
     let mut table = TabWriter::new(0, 3);
-    table.line("IMAGE\tID\tSIZE\tCREATED\tHERE");
+    table.line("IMAGE\tID\tSIZE\tSHARED\tCREATED\tHERE");
     for row in rows {
         let summary = &row.summary;
         let image = row.reference.as_ref().map_or_else(|| "<none>".to_owned(), Reference::familiar);
         let id = short(&summary.image.descriptor.digest);
-        table.line(format!("{image}\t{id}\t{}\t{}\t", decimal_size(summary.size), created(summary.created.as_deref())));
-        for (number, platform) in summary.platforms.iter().enumerate() {
-            let branch = if number + 1 == summary.platforms.len() { "└─" } else { "├─" };
+        let (size, shared) = (decimal_size(summary.size), decimal_size(summary.shared_size));
+        table.line(format!("{image}\t{id}\t{size}\t{shared}\t{}\t", created(summary.created.as_deref())));
+        let platforms = summary.platforms.iter().map(|platform| (platform, ""));
+        let attestations = summary.attestations.iter().filter(|_| all).map(|platform| (platform, " attested"));
+        let entries: Vec<_> = platforms.chain(attestations).collect();
+        for (number, (platform, what)) in entries.iter().enumerate() {
+            let branch = if number + 1 == entries.len() { "└─" } else { "├─" };
             let here = if platform.is_here { "yes" } else { "no" };
             table.line(format!(
-                "{branch} {}\t{}\t{}\t{}\t{here}",
+                "{branch} {}{what}\t{}\t{}\t{}\t{}\t{here}",
                 name(platform.platform.as_ref()),
                 short(&platform.digest),
                 decimal_size(platform.size),
+                decimal_size(platform.shared_size),
                 created(platform.created.as_deref()),
             ));
         }

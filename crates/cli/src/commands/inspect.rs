@@ -5,6 +5,7 @@ use onetag_engine::images::{Inspected, inspect};
 use onetag_oci::{Reference, go_json_indent};
 use serde_json::{Map, Value as Json, json};
 
+use super::ways_out::image_error;
 use crate::arguments::{Flag, FlagTable, Foreign, Treatment};
 use crate::context::Context;
 use crate::error::{CommandError, CommandResult, Voice};
@@ -50,7 +51,7 @@ impl InspectArguments {
                     documents.push(document(&inspected, |digest| store.blob_path(digest).display().to_string()))
                 }
                 Err(error) => {
-                    if let Some(earlier) = failure.replace(error.into()) {
+                    if let Some(earlier) = failure.replace(image_error(error, "image inspect")) {
                         output::note(earlier.render(Voice::Own).trim_end());
                     }
                 }

@@ -30,6 +30,7 @@ mod run;
 mod save;
 mod tag;
 pub mod version;
+mod ways_out;
 
 use clap::Subcommand;
 use onetag_engine::check::CheckError;

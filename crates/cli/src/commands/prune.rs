@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 use onetag_dockerfile::values::parse_duration;
-use onetag_engine::images::list;
+use onetag_engine::images::{ImageError, ImageSummary, list, remove};
+use onetag_oci::{Platform, PlatformMatcher, exact};
 use onetag_store::{PruneOptions, PruneReport, UsageKind};
 
 use crate::arguments::{Flag, FlagTable, Foreign, Treatment, parse_size};
@@ -69,8 +70,8 @@ pub struct ImageArguments {
     /// Remove all images, not only content without a name
     #[arg(long, short)]
     all: bool,
-    /// Only images made before: until=24h
-    #[arg(long, value_name = "until=DURATION")]
+    /// Only images made before: until=24h; with --all only one platform of them: platform=linux/arm64
+    #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Do not prompt for confirmation
     #[arg(long, short)]
@@ -131,34 +132,69 @@ impl CacheArguments {
 impl ImageArguments {
     /// Runs the command.
     pub fn run(&self, context: &Context) -> CommandResult {
-        let question = match self.all {
-            true => "WARNING! This will remove all images. Continue?",
-            false => "WARNING! This will remove all dangling images. Continue?",
+        let (platforms, ages): (Vec<&String>, Vec<&String>) =
+            self.filter.iter().partition(|filter| filter.starts_with("platform="));
+        let platform = platforms.last().and_then(|filter| filter.split_once('='));
+        let platform = platform.map(|(_, platform)| crate::context::parse_platform(platform)).transpose()?;
+        let age = until(&ages.into_iter().cloned().collect::<Vec<_>>())?;
+        let question = match (self.all, &platform) {
+            (true, None) => "WARNING! This will remove all images. Continue?".to_owned(),
+            (true, Some(platform)) => format!("WARNING! This will remove {platform} from all images. Continue?"),
+            (false, None) => "WARNING! This will remove all dangling images. Continue?".to_owned(),
+            (false, Some(_)) => {
+                return Err(CommandError::new("content without a name has no platform")
+                    .with_hint("image prune --all --filter platform=PLATFORM"));
+            }
         };
-        if !self.force && !output::confirm(question) {
+        if !self.force && !output::confirm(&question) {
             return Ok(());
         }
         context.enter_namespace()?;
-        let age = until(&self.filter)?;
-        if self.all {
-            for name in remove_images(context, age)? {
-                output::line(format!("untagged: {name}"))?;
+        match platform {
+            Some(platform) => remove_platform(context, &platform, age)?,
+            None if self.all => {
+                for name in remove_images(context, age)? {
+                    output::line(format!("untagged: {name}"))?;
+                }
             }
+            None => {}
         }
         tell(&context.engine()?.store()?.prune(&PruneOptions::default())?, false)
     }
 }
 
+/// Takes a platform away from all images that have it here, of those older than `age` only where it is given.
+fn remove_platform(context: &Context, platform: &Platform, age: Option<Duration>) -> CommandResult {
+    let store = context.engine()?.store()?;
+    let matcher = exact(platform);
+    for summary in list(store)?.into_iter().filter(|summary| is_old_enough(summary, age)) {
+        let mut here = summary.platforms.iter().filter(|platform| platform.is_here);
+        let has = here.any(|here| here.platform.as_ref().is_some_and(|here| matcher.matches(here)));
+        let Some(name) = summary.image.names.first().filter(|_| has) else { continue };
+        match remove(store, name, std::slice::from_ref(platform), true) {
+            Ok(removal) => {
+                removal.untagged.iter().try_for_each(|name| output::line(format!("untagged: {name}")))?;
+                removal.deleted.iter().try_for_each(|digest| output::line(format!("deleted: {digest}")))?;
+            }
+            // what went with another name of it
+            Err(ImageError::NotFound { .. } | ImageError::NotHere { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn is_old_enough(summary: &ImageSummary, age: Option<Duration>) -> bool {
+    let limit = age.and_then(|age| jiff::Timestamp::now().checked_sub(age).ok());
+    let created = summary.created.as_deref().and_then(|time| time.parse::<jiff::Timestamp>().ok());
+    limit.is_none_or(|limit| created.is_some_and(|created| created <= limit))
+}
+
 /// Takes all names away, of images older than `age` only where it is given.
 fn remove_images(context: &Context, age: Option<Duration>) -> CommandResult<Vec<String>> {
     let store = context.engine()?.store()?;
-    let limit = age.and_then(|age| jiff::Timestamp::now().checked_sub(age).ok());
     let mut removed = Vec::new();
-    for summary in list(store)? {
-        let created = summary.created.as_deref().and_then(|time| time.parse::<jiff::Timestamp>().ok());
-        if limit.is_some_and(|limit| created.is_none_or(|created| created > limit)) {
-            continue;
-        }
+    for summary in list(store)?.into_iter().filter(|summary| is_old_enough(summary, age)) {
         for name in &summary.image.names {
             store.remove_reference(name)?;
             removed.push(name.clone());
@@ -168,7 +204,7 @@ fn remove_images(context: &Context, age: Option<Duration>) -> CommandResult<Vec<
 }
 
 /// The age in `until=…` or `unused-for=…`.
-fn until(filters: &[String]) -> CommandResult<Option<Duration>> {
+pub fn until(filters: &[String]) -> CommandResult<Option<Duration>> {
     let mut age = None;
     for filter in filters {
         let Some(("until" | "unused-for", value)) = filter.split_once('=') else {

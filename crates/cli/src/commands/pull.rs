@@ -26,6 +26,9 @@ pub struct PullArguments {
     /// Pull all platforms of the index
     #[arg(long, conflicts_with = "platform")]
     all_platforms: bool,
+    /// Unpack the layers at once, rather than when something needs their files
+    #[arg(long)]
+    unpack: bool,
     /// Suppress verbose output
     #[arg(long, short)]
     quiet: bool,
@@ -61,7 +64,7 @@ impl PullArguments {
     }
 
     fn one(&self, context: &Context, reference: &Reference, selection: &PlatformSelection) -> CommandResult<Pulled> {
-        let pulled = pull_with_progress(context, reference, selection, !self.quiet)?;
+        let pulled = pull_with_progress(context, reference, selection, self.unpack, !self.quiet)?;
         if !self.quiet {
             output::line(format!("Digest: {}", pulled.descriptor.digest))?;
             let name = pulled.reference.familiar();
@@ -90,11 +93,12 @@ pub fn selection(context: &Context, platforms: &[String], all: bool) -> CommandR
     Ok(PlatformSelection::These(platforms))
 }
 
-/// Pulls; what moves is told on standard error as Docker tells it.
+/// Pulls, and with `unpack` unpacks; what moves is told on standard error as Docker tells it.
 pub fn pull_with_progress(
     context: &Context,
     reference: &Reference,
     selection: &PlatformSelection,
+    unpack: bool,
     is_shown: bool,
 ) -> CommandResult<Pulled> {
     let engine = context.engine()?;
@@ -110,14 +114,15 @@ pub fn pull_with_progress(
             show(event);
         }
     };
-    let result = pull(engine, reference, selection, &cancel, &events);
+    let result = pull(engine, reference, selection, unpack, &cancel, &events);
     if cancel.is_cancelled() {
         return Err(CommandError::interrupted());
     }
     result.map_err(explain)
 }
 
-fn show(event: TransferEvent) {
+/// Tells how a blob fares.
+pub fn show(event: TransferEvent) {
     match event {
         TransferEvent::Started { digest, .. } => output::note(format!("{}: Pulling fs layer", short(&digest))),
         TransferEvent::Existed { digest } => output::note(format!("{}: Already exists", short(&digest))),

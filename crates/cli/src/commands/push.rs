@@ -2,10 +2,11 @@
 
 use clap::Args;
 use onetag_engine::content::TransferEvent;
-use onetag_engine::push::{PushError, push};
+use onetag_engine::push::{PushError, PushRequest, push};
 use onetag_oci::Reference;
 
 use super::pull::short;
+use super::ways_out::image_error;
 use crate::arguments::{Flag, FlagTable, Foreign, Treatment};
 use crate::context::Context;
 use crate::error::{CommandError, CommandResult};
@@ -24,6 +25,9 @@ pub struct PushArguments {
     /// Push one platform as a single-platform image, without the index
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<String>,
+    /// Fetch what is not here of the image from the registries of its other names
+    #[arg(long, conflicts_with = "platform")]
+    pull: bool,
     /// Suppress verbose output
     #[arg(long, short)]
     quiet: bool,
@@ -75,17 +79,51 @@ impl PushArguments {
                 show(event);
             }
         };
-        let result = push(context.engine()?, reference, platform.as_ref(), &cancel, &events);
+        let request = PushRequest { reference: reference.clone(), platform, fetches_missing: self.pull };
+        let result = push(context.engine()?, &request, &cancel, &events);
         if cancel.is_cancelled() {
             return Err(CommandError::interrupted());
         }
-        let pushed = result.map_err(|error| explain(error, reference))?;
+        let pushed = result.map_err(|error| self.explain(error, reference))?;
+        for (part, source) in &pushed.elsewhere {
+            output::note(match source {
+                Some(source) => format!("note: {part} is not here; it came from {}", source.repository()),
+                None => format!("note: {part} is not here; the registry had it already"),
+            });
+        }
         if self.quiet {
             return Ok(output::line(pushed.reference.to_string())?);
         }
         let tag = pushed.reference.tag().unwrap_or_default();
         let descriptor = &pushed.descriptor;
         Ok(output::line(format!("{tag}: digest: {} size: {}", descriptor.digest, descriptor.size))?)
+    }
+
+    /// With the ways out that the error leaves.
+    fn explain(&self, error: PushError, reference: &Reference) -> CommandError {
+        let name = reference.familiar();
+        match error {
+            PushError::Partial { ref here, ref others, .. } => {
+                let mut hints = Vec::new();
+                if let (Some(other), false) = (others.first(), self.pull) {
+                    let from = other.repository();
+                    hints.push(format!("onetag push --pull {name}    (fetches what is missing from {from})"));
+                }
+                if let Some(platform) = here.first() {
+                    hints.push(format!("onetag push --platform {platform} {name}    (that platform only)"));
+                }
+                if here.len() > 1 {
+                    let here: Vec<_> = here.iter().map(ToString::to_string).collect();
+                    hints.push(format!(
+                        "onetag copy --strip --platform {} store:{name} {name}    (a smaller index)",
+                        here.join(",")
+                    ));
+                }
+                hints.into_iter().fold(CommandError::from(error), CommandError::with_hint)
+            }
+            PushError::Image(error) => image_error(error, "push"),
+            _ => super::registry_error(error),
+        }
     }
 }
 
@@ -96,25 +134,5 @@ fn show(event: TransferEvent) {
         TransferEvent::Mounted { digest, from } => output::note(format!("{}: Mounted from {from}", short(&digest))),
         TransferEvent::Done { digest } => output::note(format!("{}: Pushed", short(&digest))),
         TransferEvent::Progress { .. } => {}
-    }
-}
-
-/// With the ways out that the error leaves.
-fn explain(error: PushError, reference: &Reference) -> CommandError {
-    let name = reference.familiar();
-    match &error {
-        PushError::Partial { missing, here, .. } => {
-            let mut hints = Vec::new();
-            if let Some(platform) = here.first() {
-                hints.push(format!("onetag push --platform {platform} {name}    (that platform only)"));
-            }
-            let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
-            hints.push(format!(
-                "onetag pull --platform {} {name}    (what is missing, from where it came)",
-                missing.join(",")
-            ));
-            hints.into_iter().fold(CommandError::from(error), CommandError::with_hint)
-        }
-        _ => super::registry_error(error),
     }
 }

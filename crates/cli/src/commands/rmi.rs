@@ -3,8 +3,9 @@
 use clap::Args;
 use onetag_engine::images::{ImageError, remove};
 
+use super::ways_out::image_error;
 use crate::context::{Context, parse_platform};
-use crate::error::{CommandError, CommandResult};
+use crate::error::CommandResult;
 use crate::output;
 
 /// Remove one or more images, or platforms of them
@@ -13,13 +14,13 @@ pub struct RemoveArguments {
     /// Images: names or digests
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
-    /// Remove an image by digest even if it has several names
+    /// Remove an image by digest even if it has several names, a platform even if it is part of other images
     #[arg(long, short)]
     force: bool,
     /// Do not delete untagged parents: there are none
     #[arg(long)]
     no_prune: bool,
-    /// Remove only these platforms of the image
+    /// Remove only these platforms of the image; its index stays as it is
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
     platform: Vec<String>,
 }
@@ -41,11 +42,9 @@ impl RemoveArguments {
                         output::line(format!("Deleted: {digest}"))?;
                     }
                 }
-                Err(ImageError::NotFound { .. }) if self.force => {}
+                Err(ImageError::NotFound { .. } | ImageError::NotHere { .. }) if self.force => {}
                 Err(error) => {
-                    let hint =
-                        matches!(error, ImageError::SeveralNames { .. }).then(|| format!("onetag rmi --force {image}"));
-                    let error = hint.into_iter().fold(CommandError::from(error), CommandError::with_hint);
+                    let error = image_error(error, "rmi");
                     // the others are removed all the same; the last error decides how the command ends
                     if let Some(earlier) = failure.replace(error) {
                         output::note(earlier.render(crate::error::Voice::Own).trim_end());

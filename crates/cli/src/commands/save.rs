@@ -5,11 +5,15 @@ use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use onetag_engine::images::{load, save};
+use onetag_engine::images::{Missing, fetch, find, load, missing, save};
+use onetag_oci::Platform;
+use onetag_store::Store;
 
 use super::pull::short;
+use super::ways_out::image_error;
 use crate::context::{Context, parse_platform};
 use crate::error::{CommandError, CommandResult};
+use crate::interrupt;
 use crate::output;
 
 /// Save images, all their platforms, to an archive
@@ -24,6 +28,9 @@ pub struct SaveArguments {
     /// Save only the given platform variant
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<String>,
+    /// Fetch what is not here of the images from the registries that their names tell
+    #[arg(long, conflicts_with = "platform")]
+    pull: bool,
 }
 
 /// Load images from an archive or STDIN
@@ -44,18 +51,25 @@ impl SaveArguments {
     /// Runs the command.
     pub fn run(&self, context: &Context) -> CommandResult {
         let platform = self.platform.as_deref().map(parse_platform).transpose()?;
+        if self.pull {
+            context.enter_namespace()?;
+        }
         let store = context.engine()?.store()?;
         match &self.output {
             None if io::stdout().is_terminal() => {
                 Err(CommandError::new("cowardly refusing to save to a terminal").with_hint("onetag save -o FILE IMAGE"))
             }
-            None => Ok(save(store, &self.images, platform.as_ref(), &mut BufWriter::new(io::stdout().lock()))?),
+            None => {
+                self.complete(context, platform.is_none())?;
+                self.write(store, platform.as_ref(), &mut BufWriter::new(io::stdout().lock()))
+            }
             Some(path) => {
+                self.complete(context, platform.is_none())?;
                 // beside the target, so that a failed save leaves nothing half written under its name
                 let temporary = beside(path);
                 let result = File::create(&temporary).map_err(CommandError::from).and_then(|file| {
                     let mut out = BufWriter::with_capacity(1 << 20, file);
-                    save(store, &self.images, platform.as_ref(), &mut out)?;
+                    self.write(store, platform.as_ref(), &mut out)?;
                     out.flush()?;
                     Ok(std::fs::rename(&temporary, path)?)
                 });
@@ -66,6 +80,51 @@ impl SaveArguments {
                 result.map_err(|error| error.context(format!("cannot save to {}", path.display())))
             }
         }
+    }
+}
+
+impl SaveArguments {
+    fn write(&self, store: &Store, platform: Option<&Platform>, out: &mut dyn Write) -> CommandResult {
+        save(store, &self.images, platform, out).map_err(|error| image_error(error, "save"))
+    }
+
+    /// Fetches what is not here of the images where that is asked for, and says what stays missing.
+    fn complete(&self, context: &Context, whole: bool) -> CommandResult {
+        let engine = context.engine()?;
+        for name in self.images.iter().filter(|_| whole) {
+            let image = find(engine.store()?, name).map_err(|error| image_error(error, "save"))?;
+            let mut absent = missing(engine.store()?, &image)?;
+            if self.pull && !absent.is_empty() {
+                let cancel = interrupt::listen();
+                let fetched = fetch(engine, &image, &absent, &cancel, &super::pull::show);
+                if cancel.is_cancelled() {
+                    return Err(CommandError::interrupted());
+                }
+                absent = fetched.map_err(super::registry_error)?;
+            }
+            if !absent.is_empty() {
+                let parts: Vec<_> = absent.iter().map(ToString::to_string).collect();
+                output::note(format!("note: {name} is here in part; not in the archive: {}", parts.join(", ")));
+                let hint = match self.pull {
+                    true => pull_hint(name, &absent),
+                    false => format!("onetag save --pull {name}    (what is missing comes from where the image came)"),
+                };
+                output::note(format!("hint: {hint}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What to type to get the missing platforms of an image.
+pub fn pull_hint(name: &str, missing: &[Missing]) -> String {
+    let platforms: Vec<String> = match missing.iter().any(|part| part.is_attestation || part.platform.is_none()) {
+        true => Vec::new(),
+        false => missing.iter().filter_map(|part| part.platform.as_ref()).map(ToString::to_string).collect(),
+    };
+    match platforms.as_slice() {
+        [] => format!("onetag pull --all-platforms {name}"),
+        platforms => format!("onetag pull --platform {} {name}", platforms.join(",")),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::ways_out::image_error;
 use crate::context::Context;
 use crate::error::CommandResult;
 
@@ -20,7 +21,8 @@ impl TagArguments {
     /// Runs the command.
     pub fn run(&self, context: &Context) -> CommandResult {
         context.enter_namespace()?;
-        onetag_engine::images::tag(context.engine()?.store()?, &self.source, &self.target)?;
+        onetag_engine::images::tag(context.engine()?.store()?, &self.source, &self.target)
+            .map_err(|error| image_error(error, "tag"))?;
         Ok(())
     }
 }

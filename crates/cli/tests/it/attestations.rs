@@ -209,6 +209,25 @@ fn annotations_go_where_they_are_put() {
     let listing = app.world.onetag.run_program("tar", &format!("xOf {layout} index.json")).success();
     let top: Index = serde_json::from_slice(&listing.stdout).expect("an index");
     assert_eq!(top.manifests[0].annotations["on"], "layout");
+    // the store is a layout, too: the name carries what is said of the index, and the index what is said of manifests
+    app.build(&format!(
+        "{BOTH} --load -t annotated:1 --annotation index-descriptor:on=name --annotation index:on=index \
+         --annotation manifest-descriptor[linux/arm64]:on=descriptor"
+    ));
+    let names = std::fs::read(app.world.onetag.root().join("index.json")).expect("a store");
+    let names: Index = serde_json::from_slice(&names).expect("an index");
+    let is_named = |entry: &&onetag_oci::Descriptor| {
+        entry.annotations["io.containerd.image.name"] == "docker.io/library/annotated:1"
+    };
+    assert_eq!(names.manifests.iter().find(is_named).expect("a name").annotations["on"], "name");
+    let loaded = app.index("store:annotated:1");
+    assert_eq!(loaded.annotations["on"], "index");
+    assert_eq!(loaded.manifests[0].annotations.get("on"), None);
+    assert_eq!(loaded.manifests[1].annotations["on"], "descriptor");
+    app.world.onetag.ok("save -o annotated.tar annotated:1");
+    let listing = app.world.onetag.run_program("tar", "xOf annotated.tar index.json").success();
+    let saved: Index = serde_json::from_slice(&listing.stdout).expect("an index");
+    assert_eq!(saved.manifests[0].annotations["on"], "name");
     let refuse = |rest: &str| {
         let line = format!("build --build-arg BASE={} {rest} {}", app.base, app.context);
         let refused = app.world.onetag.line(&line);

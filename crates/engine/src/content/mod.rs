@@ -15,6 +15,7 @@ mod writing;
 pub use archive::ArchiveError;
 pub use layout::LayoutError;
 pub use location::{ArchiveKind, ArchiveName, LayoutName, Location, LocationError};
+pub(crate) use packing::Verified;
 pub use reader::{Contents, Found};
 pub use transfer::{Transfer, TransferEvent};
 

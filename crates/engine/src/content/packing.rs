@@ -155,10 +155,10 @@ fn header(size: u64, mode: u32) -> tar::Header {
 }
 
 /// Digests and counts what is read.
-pub(super) struct Verified<R> {
-    pub(super) content: R,
-    pub(super) digester: Digester,
-    pub(super) count: u64,
+pub(crate) struct Verified<R> {
+    pub(crate) content: R,
+    pub(crate) digester: Digester,
+    pub(crate) count: u64,
 }
 
 impl<R: Read> Read for Verified<R> {

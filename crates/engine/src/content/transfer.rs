@@ -1,15 +1,15 @@
 //! Moves images between registries, layouts, archives and the store: blobs first, then manifests, then indexes; names
 //! last. From a registry to another nothing touches a disk.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use onetag_oci::{Descriptor, Digest, ManifestDocument, Reference, media_type};
+use onetag_oci::{Descriptor, DiffId, Digest, ManifestDocument, Reference, media_type};
 use onetag_registry::{BlobSource, Pushed};
 use onetag_solver::Cancellation;
-use onetag_store::Store;
+use onetag_store::BlobWriter;
 
 use super::files::{FileSink, FileSource};
 use super::layout::{self, BlobFile};
@@ -19,6 +19,7 @@ use super::reader::{Contents, Found};
 use super::referrers::{artifact_type, place_of};
 use super::relay::Relay;
 use super::{ContentError, Result};
+use crate::layers::fetch_unpacking;
 use crate::parallel;
 
 /// Indexes in indexes are followed this deep.
@@ -73,6 +74,8 @@ pub struct Transfer<'a> {
     events: &'a (dyn Fn(TransferEvent) + Sync),
     /// The archive that is being written, if the destination is one.
     pub(super) packing: Arc<Mutex<Option<Packing>>>,
+    /// Layers that are unpacked when they come, by the digests of their blobs.
+    unpacked: HashMap<Digest, DiffId>,
 }
 
 impl<'a> Transfer<'a> {
@@ -84,14 +87,29 @@ impl<'a> Transfer<'a> {
         cancel: &'a Cancellation,
         events: &'a (dyn Fn(TransferEvent) + Sync),
     ) -> Self {
-        Self { contents, from: from.clone(), to: to.clone(), cancel, events, packing: Arc::default() }
+        Self {
+            contents,
+            from: from.clone(),
+            to: to.clone(),
+            cancel,
+            events,
+            packing: Arc::default(),
+            unpacked: HashMap::new(),
+        }
+    }
+
+    /// The same into the store with these layers, named by the digests of their blobs, unpacked while they come.
+    #[must_use]
+    pub fn unpacking(mut self, layers: HashMap<Digest, DiffId>) -> Self {
+        self.unpacked = layers;
+        self
     }
 
     /// The same with another source and, within the same repository or archive, another name.
     #[must_use]
     pub fn between(&self, from: &Location, to: &Location) -> Self {
         let (contents, cancel, events, packing) = (self.contents, self.cancel, self.events, self.packing.clone());
-        Self { contents, from: from.clone(), to: to.clone(), cancel, events, packing }
+        Self { contents, from: from.clone(), to: to.clone(), cancel, events, packing, unpacked: HashMap::new() }
     }
 
     /// Moves a document with everything below it for which `wanted` holds (asked for each child of an index), without
@@ -254,11 +272,18 @@ impl<'a> Transfer<'a> {
     fn blob_to_store(&self, blob: &Descriptor) -> Result<TransferEvent> {
         let store = self.contents.engine().store()?;
         let digest = blob.digest.clone();
+        let diff_id = self.unpacked.get(&digest);
         if store.blob_size(&digest) == Some(blob.size) {
             store.hold(&onetag_store::Resource::Blob(digest.clone()))?;
+            if let Some(diff_id) = diff_id {
+                store.ensure_layer(diff_id, &digest, &blob.media_type)?;
+            }
             return Ok(TransferEvent::Existed { digest });
         }
-        self.fetch_into(store, blob)?;
+        match diff_id {
+            Some(diff_id) => fetch_unpacking(store, diff_id, blob, |writer| self.fetch_into(writer, blob))?,
+            None => self.fetch_into(store.blob_writer_with(blob.digest.algorithm())?, blob)?,
+        }
         Ok(TransferEvent::Done { digest })
     }
 
@@ -272,8 +297,7 @@ impl<'a> Transfer<'a> {
         Ok(sink.file.name()?)
     }
 
-    fn fetch_into(&self, store: &Store, blob: &Descriptor) -> Result<()> {
-        let mut writer = store.blob_writer_with(blob.digest.algorithm())?;
+    fn fetch_into(&self, mut writer: BlobWriter, blob: &Descriptor) -> Result<()> {
         match &self.from {
             Location::Registry(reference) => {
                 let mut sink = FileSink { file: writer, blob, events: self.events, cancel: self.cancel };

@@ -209,7 +209,9 @@ pub(crate) fn load(
     store.put_document(top.bytes())?;
     for name in &options.names {
         let name = name.clone().with_default_tag().to_string();
-        activity.part(&format!("naming to {name}"), || store.set_reference(&name, top.descriptor()))?;
+        let mut descriptor = top.descriptor();
+        descriptor.annotations.clone_from(&image.annotations);
+        activity.part(&format!("naming to {name}"), || store.set_reference(&name, descriptor))?;
     }
     Ok(())
 }

@@ -35,10 +35,9 @@ pub fn choose(store: &Store, image: &LocalImage, wanted: Option<&Platform>) -> R
     let position = select(&only(wanted), &entries, |entry| entry.platform.as_ref());
     let position = position.filter(|position| entries[*position].platform.is_some());
     let Some(entry) = position.map(|position| &entries[position]) else {
-        let available = entries.iter().filter_map(|entry| entry.platform.clone()).collect();
-        return Err(ImageError::NoMatch { name: image.asked.clone(), wanted: wanted.clone(), available });
+        return Err(image.no_match(&entries, wanted));
     };
-    chosen(image, entry, false)
+    chosen(image, &entries, entry, false)
 }
 
 fn default(image: &LocalImage, entries: &[Entry], host: &Platform) -> Result<Chosen> {
@@ -47,14 +46,14 @@ fn default(image: &LocalImage, entries: &[Entry], host: &Platform) -> Result<Cho
     if let Some(position) = select(&matcher, &here, |entry| entry.platform.as_ref()) {
         let is_hosts = here[position].platform.as_ref().is_some_and(|platform| matcher.matches(platform));
         if is_hosts {
-            return chosen(image, here[position], false);
+            return chosen(image, entries, here[position], false);
         }
     }
     match here.as_slice() {
-        [only] => chosen(image, only, true),
+        [only] => chosen(image, entries, only, true),
         [] => {
             let platform = entries.first().and_then(|entry| entry.platform.clone()).unwrap_or_else(|| host.clone());
-            Err(ImageError::NotHere { name: image.asked.clone(), platform })
+            Err(image.not_here(entries, &platform))
         }
         several => {
             let available = several.iter().filter_map(|entry| entry.platform.clone()).collect();
@@ -63,7 +62,7 @@ fn default(image: &LocalImage, entries: &[Entry], host: &Platform) -> Result<Cho
     }
 }
 
-fn chosen(image: &LocalImage, entry: &Entry, differs_from_host: bool) -> Result<Chosen> {
+fn chosen(image: &LocalImage, entries: &[Entry], entry: &Entry, differs_from_host: bool) -> Result<Chosen> {
     let platform = entry.platform.clone().unwrap_or_else(Platform::host);
     match (&entry.manifest, &entry.config) {
         (Some(manifest), Some(config)) if entry.missing_layers == 0 => Ok(Chosen {
@@ -73,6 +72,6 @@ fn chosen(image: &LocalImage, entry: &Entry, differs_from_host: bool) -> Result<
             differs_from_host,
             entry: entry.clone(),
         }),
-        _ => Err(ImageError::NotHere { name: image.asked.clone(), platform }),
+        _ => Err(image.not_here(entries, &platform.normalize())),
     }
 }

@@ -1,10 +1,10 @@
 //! Naming images and taking names away.
 
-use onetag_oci::{Digest, Document, Index, ManifestDocument, Platform, PlatformMatcher, Reference, exact};
+use onetag_oci::{Digest, Platform, PlatformMatcher, Reference, exact};
 use onetag_store::Store;
 
-use super::find::{LocalImage, find};
-use super::presence::document;
+use super::find::{LocalImage, all, find};
+use super::presence::{ATTESTED, Entry, document, entries};
 use super::{ImageError, Result};
 
 /// What removing an image did.
@@ -36,16 +36,18 @@ fn parse(name: &str) -> Result<Reference> {
 }
 
 /// Takes an image's name away, or with a digest all its names (more than one only with `force`). With `platforms`
-/// the names stay and mean an index without them.
+/// the names stay and mean the same index; only the content of these platforms goes. With the last platform that is
+/// here the name goes, too.
 ///
 /// # Errors
-/// When there is no such image or platform, or a digest has several names and nothing forces.
+/// When there is no such image or platform, when a digest has several names, or a platform is part of something else,
+/// and nothing forces.
 pub fn remove(store: &Store, text: &str, platforms: &[Platform], force: bool) -> Result<Removal> {
     let image = find(store, text)?;
     let named = parse(text).ok().map(|reference| reference.with_default_tag().to_string());
     let named = named.filter(|name| image.names.contains(name));
     if !platforms.is_empty() {
-        return without_platforms(store, &image, named, platforms);
+        return remove_platforms(store, &image, named, platforms, force);
     }
     let names = match named {
         Some(name) => vec![name],
@@ -57,56 +59,92 @@ pub fn remove(store: &Store, text: &str, platforms: &[Platform], force: bool) ->
         None => image.names.clone(),
     };
     let mut removal = Removal::default();
-    for name in &names {
-        store.remove_reference(name)?;
-        removal.untagged.push(Reference::parse(name).map_or_else(|_| name.clone(), |name| name.familiar()));
-    }
+    removal.untag(store, &names)?;
     if names.len() == image.names.len() {
         removal.deleted.push(image.descriptor.digest);
     }
     Ok(removal)
 }
 
-/// The same image under the same names, its index without some platforms.
-fn without_platforms(
+impl Removal {
+    fn untag(&mut self, store: &Store, names: &[String]) -> Result<()> {
+        for name in names {
+            store.remove_reference(name)?;
+            self.untagged.push(familiar(name));
+        }
+        Ok(())
+    }
+}
+
+fn familiar(name: &str) -> String {
+    Reference::parse(name).map_or_else(|_| name.to_owned(), |name| name.familiar())
+}
+
+/// The same index under the same names, some platforms of it no longer here.
+fn remove_platforms(
     store: &Store,
     image: &LocalImage,
     named: Option<String>,
     platforms: &[Platform],
+    force: bool,
 ) -> Result<Removal> {
-    let ManifestDocument::Index(index) = document(store, &image.descriptor)? else {
-        return no_such_platform(image, &platforms[0], Vec::new());
-    };
-    let matchers: Vec<_> = platforms.iter().map(exact).collect();
+    let doomed = manifests(store, image, platforms)?;
+    let mut affected = Vec::new();
+    for other in all(store)? {
+        let entries = entries(store, &other.descriptor)?;
+        if entries.iter().any(|entry| doomed.contains(&entry.descriptor.digest)) {
+            affected.push((other, entries));
+        }
+    }
+    let names = affected.iter().flat_map(|(image, _)| &image.names);
+    let others: Vec<String> = names.filter(|name| Some(*name) != named.as_ref()).map(|name| familiar(name)).collect();
+    if !others.is_empty() && !force && (named.is_some() || others.len() > 1) {
+        return Err(ImageError::SharedPlatform { name: image.asked.clone(), platform: platforms[0].clone(), others });
+    }
     let mut removal = Removal::default();
-    let mut rest: Index = index.value().clone();
-    let is_removed = |child: &onetag_oci::Descriptor| {
-        child.platform.as_ref().is_some_and(|platform| matchers.iter().any(|matcher| matcher.matches(platform)))
-    };
-    for child in rest.manifests.iter().filter(|child| is_removed(child)) {
-        removal.deleted.push(child.digest.clone());
+    let mut stays = false;
+    // names go before content: no name ever means what is not here
+    for (image, entries) in &affected {
+        let stays_here =
+            |entry: &Entry| !entry.is_attestation && entry.is_complete() && !doomed.contains(&entry.descriptor.digest);
+        if entries.iter().any(stays_here) {
+            stays = true;
+        } else {
+            removal.untag(store, &image.names)?;
+        }
     }
-    if removal.deleted.is_empty() {
-        let available = rest.manifests.iter().filter_map(|child| child.platform.clone()).collect();
-        return no_such_platform(image, &platforms[0], available);
+    if stays && store.release(&doomed)?.is_some() {
+        return Err(ImageError::InUse { name: image.asked.clone() });
     }
-    let gone: Vec<String> = removal.deleted.iter().map(ToString::to_string).collect();
-    rest.manifests.retain(|child| {
-        let subject = child.annotations.get("vnd.docker.reference.digest");
-        !is_removed(child) && !subject.is_some_and(|subject| gone.contains(subject))
-    });
-    let document = Document::from_value(rest);
-    store.put_document(document.bytes())?;
-    let mut descriptor = image.descriptor.clone();
-    descriptor.digest = document.digest().clone();
-    descriptor.size = document.size();
-    let names = named.map_or_else(|| image.names.clone(), |name| vec![name]);
-    for name in names {
-        store.set_reference(&name, descriptor.clone())?;
-    }
+    removal.deleted = doomed;
     Ok(removal)
 }
 
-fn no_such_platform(image: &LocalImage, wanted: &Platform, available: Vec<Platform>) -> Result<Removal> {
-    Err(ImageError::NoMatch { name: image.asked.clone(), wanted: wanted.clone(), available })
+/// The manifests of these platforms that are here, and of what is attested of them.
+fn manifests(store: &Store, image: &LocalImage, platforms: &[Platform]) -> Result<Vec<Digest>> {
+    let entries = entries(store, &image.descriptor)?;
+    let mut doomed = Vec::new();
+    for wanted in platforms {
+        let matcher = exact(wanted);
+        let is_meant = |entry: &&Entry| {
+            !entry.is_attestation && entry.platform.as_ref().is_some_and(|platform| matcher.matches(platform))
+        };
+        let meant: Vec<&Entry> = entries.iter().filter(is_meant).collect();
+        if meant.is_empty() {
+            return Err(image.no_match(&entries, wanted));
+        }
+        let here = meant.iter().filter(|entry| entry.manifest.is_some()).map(|entry| entry.descriptor.digest.clone());
+        let before = doomed.len();
+        doomed.extend(here);
+        if doomed.len() == before {
+            return Err(image.not_here(&entries, wanted));
+        }
+    }
+    let attested = entries.iter().filter(|entry| {
+        let subject = entry.descriptor.annotations.get(ATTESTED).and_then(|subject| subject.parse().ok());
+        entry.is_attestation && entry.manifest.is_some() && subject.is_some_and(|subject| doomed.contains(&subject))
+    });
+    let attested: Vec<Digest> = attested.map(|entry| entry.descriptor.digest.clone()).collect();
+    doomed.extend(attested);
+    Ok(doomed)
 }

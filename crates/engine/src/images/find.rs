@@ -1,8 +1,9 @@
 //! Which local image a name, a digest or the beginning of one means.
 
-use onetag_oci::{Descriptor, Digest, Reference};
+use onetag_oci::{Descriptor, Digest, Platform, Reference};
 use onetag_store::Store;
 
+use super::presence::Entry;
 use super::{ImageError, Result};
 
 /// A digest may be shortened to this many hexadecimal digits.
@@ -24,6 +25,30 @@ impl LocalImage {
     pub fn references(&self) -> impl Iterator<Item = Reference> {
         self.names.iter().filter_map(|name| Reference::parse(name).ok())
     }
+
+    /// The name by which a registry has it: the one it was asked for by, else the first.
+    fn name_of_registry(&self) -> Option<String> {
+        let asked = Reference::parse(&self.asked).ok().map(Reference::with_default_tag);
+        let asked = asked.filter(|asked| self.names.contains(&asked.to_string()));
+        asked.or_else(|| self.references().next()).map(|name| name.familiar())
+    }
+
+    /// That the image has no such platform.
+    pub(super) fn no_match(&self, entries: &[Entry], wanted: &Platform) -> ImageError {
+        let available = platforms(entries.iter().filter(|entry| !entry.is_attestation));
+        ImageError::NoMatch { name: self.asked.clone(), wanted: wanted.clone(), available }
+    }
+
+    /// That a platform of the image is not here.
+    pub(super) fn not_here(&self, entries: &[Entry], platform: &Platform) -> ImageError {
+        let here = platforms(entries.iter().filter(|entry| !entry.is_attestation && entry.is_complete()));
+        let (name, platform) = (self.asked.clone(), platform.clone());
+        ImageError::NotHere { name, platform, here, registry_name: self.name_of_registry() }
+    }
+}
+
+fn platforms<'e>(entries: impl Iterator<Item = &'e Entry>) -> Vec<Platform> {
+    entries.filter_map(|entry| entry.platform.as_ref().map(Platform::normalize)).collect()
 }
 
 /// All images, one for each digest, in the order of their first names.

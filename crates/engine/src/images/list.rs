@@ -1,12 +1,13 @@
 //! The list of images: name, index, platforms, sizes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use onetag_oci::{Digest, Platform};
+use onetag_oci::{Descriptor, Digest, Platform};
 use onetag_store::Store;
 
 use super::Result;
 use super::find::{LocalImage, all};
+use super::missing::{is_here, platform_of};
 use super::presence::{Entry, entries};
 
 /// An image of the list.
@@ -16,6 +17,8 @@ pub struct ImageSummary {
     pub image: LocalImage,
     /// Its platforms in the order of the index, attestations left out.
     pub platforms: Vec<PlatformSummary>,
+    /// What is attested of them, in the order of the index.
+    pub attestations: Vec<PlatformSummary>,
     /// When the newest of the platforms here was made, RFC 3339.
     pub created: Option<String>,
     /// Bytes of its content that are here; shared content counts.
@@ -29,7 +32,7 @@ pub struct ImageSummary {
 pub struct PlatformSummary {
     /// The manifest.
     pub digest: Digest,
-    /// The platform; `None` when it cannot be told because its config is not here.
+    /// The platform, of an attestation the one that it is about; `None` when it cannot be told.
     pub platform: Option<Platform>,
     /// Whether all of it is here.
     pub is_here: bool,
@@ -37,6 +40,8 @@ pub struct PlatformSummary {
     pub created: Option<String>,
     /// Bytes of its config and layers that are here.
     pub size: u64,
+    /// Of these, bytes that other platforms, of this image or of others, have too.
+    pub shared_size: u64,
     /// Labels of its config.
     pub labels: Vec<(String, String)>,
 }
@@ -48,6 +53,7 @@ pub struct PlatformSummary {
 pub fn list(store: &Store) -> Result<Vec<ImageSummary>> {
     let images = all(store)?;
     let mut uses: HashMap<Digest, usize> = HashMap::new();
+    let mut users: HashMap<Digest, HashSet<Digest>> = HashMap::new();
     let mut contents = Vec::with_capacity(images.len());
     for image in &images {
         let entries = entries(store, &image.descriptor)?;
@@ -55,15 +61,22 @@ pub fn list(store: &Store) -> Result<Vec<ImageSummary>> {
         for digest in blobs.keys() {
             *uses.entry(digest.clone()).or_default() += 1;
         }
+        for entry in &entries {
+            for blob in content(entry) {
+                users.entry(blob.digest.clone()).or_default().insert(entry.descriptor.digest.clone());
+            }
+        }
         contents.push((entries, blobs));
     }
     let summaries = images.into_iter().zip(contents).map(|(image, (entries, blobs))| {
         let shared = blobs.iter().filter(|(digest, _)| uses.get(*digest).is_some_and(|uses| *uses > 1));
         let shared_size = shared.map(|(_, size)| size).sum();
-        let platforms: Vec<_> =
-            entries.iter().filter(|entry| !entry.is_attestation).map(|entry| platform(store, entry)).collect();
+        let (attestations, platforms): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| entry.is_attestation);
+        let summary = |entry: &Entry| summary(entry, &entries, &blobs, &users);
+        let platforms: Vec<_> = platforms.into_iter().map(summary).collect();
+        let attestations = attestations.into_iter().map(summary).collect();
         let created = platforms.iter().filter_map(|platform| platform.created.clone()).max();
-        ImageSummary { image, platforms, created, size: blobs.values().sum(), shared_size }
+        ImageSummary { image, platforms, attestations, created, size: blobs.values().sum(), shared_size }
     });
     Ok(summaries.collect())
 }
@@ -72,9 +85,7 @@ pub fn list(store: &Store) -> Result<Vec<ImageSummary>> {
 fn blobs(store: &Store, image: &LocalImage, entries: &[Entry]) -> HashMap<Digest, u64> {
     let mut blobs = HashMap::new();
     let documents = entries.iter().map(|entry| &entry.descriptor.digest).chain([&image.descriptor.digest]);
-    let manifests = entries.iter().filter_map(|entry| entry.manifest.as_ref());
-    let contents =
-        manifests.flat_map(|manifest| manifest.layers.iter().chain([&manifest.config])).map(|blob| &blob.digest);
+    let contents = entries.iter().flat_map(content).map(|blob| &blob.digest);
     for digest in documents.chain(contents) {
         if let Some(size) = store.blob_size(digest) {
             blobs.insert(digest.clone(), size);
@@ -83,23 +94,29 @@ fn blobs(store: &Store, image: &LocalImage, entries: &[Entry]) -> HashMap<Digest
     blobs
 }
 
-fn platform(store: &Store, entry: &Entry) -> PlatformSummary {
-    let blobs = entry.manifest.iter().flat_map(|manifest| manifest.layers.iter().chain([&manifest.config]));
-    let mut sizes: HashMap<&Digest, u64> = HashMap::new();
-    for blob in blobs {
-        if let Some(size) = store.blob_size(&blob.digest) {
-            sizes.insert(&blob.digest, size);
-        }
-    }
+/// What an entry is made of beside its manifest.
+fn content(entry: &Entry) -> impl Iterator<Item = &Descriptor> {
+    entry.manifest.iter().flat_map(|manifest| manifest.layers.iter().chain([&manifest.config]))
+}
+
+fn summary(
+    entry: &Entry,
+    entries: &[Entry],
+    blobs: &HashMap<Digest, u64>,
+    users: &HashMap<Digest, HashSet<Digest>>,
+) -> PlatformSummary {
+    let digests: HashSet<&Digest> = content(entry).map(|blob| &blob.digest).collect();
+    let sizes = digests.iter().filter_map(|digest| Some((digest, blobs.get(*digest)?)));
+    let shared = sizes.clone().filter(|(digest, _)| users.get(**digest).is_some_and(|users| users.len() > 1));
     let config = entry.config.as_ref();
+    let labels = config.map(|config| config.config.labels.iter().map(|(key, value)| (key.clone(), value.clone())));
     PlatformSummary {
         digest: entry.descriptor.digest.clone(),
-        platform: entry.platform.as_ref().map(Platform::normalize),
-        is_here: entry.is_complete(),
+        platform: platform_of(entry, entries),
+        is_here: is_here(entry),
         created: config.and_then(|config| config.created.clone()),
-        size: sizes.values().sum(),
-        labels: config
-            .map(|config| config.config.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
-            .unwrap_or_default(),
+        size: sizes.map(|(_, size)| size).sum(),
+        shared_size: shared.map(|(_, size)| size).sum(),
+        labels: labels.map(Iterator::collect).unwrap_or_default(),
     }
 }

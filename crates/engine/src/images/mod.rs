@@ -6,6 +6,7 @@ mod find;
 mod inspect;
 mod list;
 mod load;
+mod missing;
 mod presence;
 mod save;
 
@@ -15,6 +16,8 @@ pub use find::{LocalImage, all, find};
 pub use inspect::{Inspected, inspect};
 pub use list::{ImageSummary, PlatformSummary, list};
 pub use load::{Loaded, load};
+pub(crate) use missing::source;
+pub use missing::{Missing, fetch, missing};
 pub use presence::{Entry, entries};
 pub use save::save;
 
@@ -68,6 +71,26 @@ pub enum ImageError {
         name: String,
         /// The platform.
         platform: Platform,
+        /// The platforms that are here.
+        here: Vec<Platform>,
+        /// The name under which a registry may have it; `None` for an image without a name.
+        registry_name: Option<String>,
+    },
+    /// A platform that is taken away is part of other images, or has other names.
+    #[error("{platform} of {name} is also what is here of {}", others.join(", "))]
+    SharedPlatform {
+        /// The image.
+        name: String,
+        /// The platform.
+        platform: Platform,
+        /// The other names.
+        others: Vec<String>,
+    },
+    /// Another process works with what was to be taken away.
+    #[error("{name} is in use by another process of onetag")]
+    InUse {
+        /// The image.
+        name: String,
     },
     /// Without a platform asked for, several could be meant and none is the host's.
     #[error("{name} is here for other platforms than the host's: there {}", listed(available))]

@@ -10,6 +10,9 @@ use onetag_store::Store;
 use super::Result;
 use crate::content::ContentError;
 
+/// The annotation that tells which manifest an attestation is about.
+pub(super) const ATTESTED: &str = "vnd.docker.reference.digest";
+
 /// Indexes in indexes are followed this deep.
 const MAXIMUM_DEPTH: usize = 8;
 

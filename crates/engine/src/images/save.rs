@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
-use onetag_oci::{Descriptor, Digest, Index, Platform, Reference, go_json};
-use onetag_store::{IMAGE_NAME, REF_NAME, Store};
+use onetag_oci::{Descriptor, Digest, Digester, Index, Platform, Reference, go_json};
+use onetag_store::{IMAGE_NAME, REF_NAME, Resource, Store};
 use serde_json::json;
 
 use super::choose::choose;
 use super::find::{LocalImage, find};
+use super::missing::is_here;
 use super::presence::entries;
 use super::{ImageError, Result};
+use crate::content::{ContentError, Verified};
 
 /// What becomes of one image in the archive.
 struct Saved {
@@ -38,11 +40,13 @@ pub fn save(store: &Store, names: &[String], platform: Option<&Platform>, out: &
     if !docker.is_empty() {
         files.insert("manifest.json".to_owned(), go_json(&docker));
     }
-    write(store, &blobs, &files, out).map_err(ImageError::Write)
+    write(store, &blobs, &files, out)
 }
 
 fn collect(store: &Store, name: &str, platform: Option<&Platform>, blobs: &mut BTreeMap<Digest, u64>) -> Result<Saved> {
     let image = find(store, name)?;
+    // what is saved is not collected meanwhile; a store that cannot be written to is not collected either
+    let _ = store.hold(&Resource::Blob(image.descriptor.digest.clone()));
     let mut add = |digest: &Digest| {
         if let Some(size) = store.blob_size(digest) {
             blobs.insert(digest.clone(), size);
@@ -62,7 +66,8 @@ fn collect(store: &Store, name: &str, platform: Option<&Platform>, blobs: &mut B
     }
     descriptor.media_type = super::presence::document(store, &descriptor)?.media_type().to_owned();
     add(&descriptor.digest);
-    for entry in entries(store, &descriptor)? {
+    // an entry of which something is missing is left out whole
+    for entry in entries(store, &descriptor)?.iter().filter(|entry| is_here(entry)) {
         add(&entry.descriptor.digest);
         for blob in entry.manifest.iter().flat_map(|manifest| manifest.layers.iter().chain([&manifest.config])) {
             add(&blob.digest);
@@ -118,7 +123,7 @@ fn write(
     blobs: &BTreeMap<Digest, u64>,
     files: &BTreeMap<String, Vec<u8>>,
     out: &mut dyn Write,
-) -> io::Result<()> {
+) -> Result<()> {
     let mut archive = tar::Builder::new(out);
     let mut folders: Vec<String> = blobs.keys().map(|digest| format!("blobs/{}/", digest.algorithm().name())).collect();
     folders.insert(0, "blobs/".to_owned());
@@ -126,17 +131,24 @@ fn write(
     for folder in folders {
         let mut header = header(0, 0o755);
         header.set_entry_type(tar::EntryType::Directory);
-        archive.append_data(&mut header, folder, io::empty())?;
+        archive.append_data(&mut header, folder, io::empty()).map_err(ImageError::Write)?;
     }
     for (digest, size) in blobs {
-        let content = store.open_blob(digest).map_err(io::Error::other)?;
+        let content = store.open_blob(digest)?.take(*size);
+        let mut content = Verified { content, digester: Digester::new(digest.algorithm()), count: 0 };
         let name = format!("blobs/{}/{}", digest.algorithm().name(), digest.encoded());
-        archive.append_data(&mut header(*size, 0o444), name, content.take(*size))?;
+        archive.append_data(&mut header(*size, 0o444), name, &mut content).map_err(ImageError::Write)?;
+        // what the disk changed meanwhile leaves under no name that says otherwise
+        let actual = content.digester.finish();
+        if actual != *digest {
+            return Err(ContentError::DigestMismatch { digest: digest.clone(), actual }.into());
+        }
     }
     for (name, content) in files {
-        archive.append_data(&mut header(content.len() as u64, 0o444), name, content.as_slice())?;
+        let mut header = header(content.len() as u64, 0o444);
+        archive.append_data(&mut header, name, content.as_slice()).map_err(ImageError::Write)?;
     }
-    archive.into_inner()?.flush()
+    archive.into_inner().and_then(|out| out.flush()).map_err(ImageError::Write)
 }
 
 fn header(size: u64, mode: u32) -> tar::Header {

@@ -153,12 +153,7 @@ pub enum StepError {
 impl StepError {
     /// Whether the host did not allow an overlay mount.
     pub(crate) fn is_overlay_refused(&self) -> bool {
-        let Self::Sandbox { source, .. } = self else { return false };
-        match source {
-            onetag_sandbox::Error::Setup { action, .. } => action.contains("overlay"),
-            onetag_sandbox::Error::Denied { what, .. } => what.contains("overlay"),
-            _ => false,
-        }
+        matches!(self, Self::Sandbox { source, .. } if source.is_overlay_refused())
     }
 
     /// What to type to mend it.

@@ -68,7 +68,9 @@ fn loaded_and_pushed_are_one_digest() {
     let loaded = store.reference(&setup.reference("app:1").to_string()).unwrap().unwrap();
     assert_eq!(outcome.descriptor.unwrap().digest, loaded.digest);
     let cancel = onetag_engine::progress::Cancellation::new();
-    let pushed = onetag_engine::push::push(&setup.engine, &setup.reference("app:1"), None, &cancel, &|_| {}).unwrap();
+    let reference = setup.reference("app:1");
+    let request = onetag_engine::push::PushRequest { reference, platform: None, fetches_missing: false };
+    let pushed = onetag_engine::push::push(&setup.engine, &request, &cancel, &|_| {}).unwrap();
     assert_eq!(pushed.descriptor.digest, loaded.digest);
     assert_eq!(*setup.pulled("app:1").digest(), loaded.digest);
 }

@@ -33,10 +33,14 @@ pub(super) fn mark(
             marker.need(resource);
         }
     }
-    while let Some(digest) = marker.todo.pop() {
-        marker.document(&digest);
-    }
-    Ok(marker.needed)
+    Ok(marker.all())
+}
+
+/// Everything that what living processes hold leads to.
+pub(super) fn held(store: &Store, living: &Living) -> HashSet<Resource> {
+    let mut marker = Marker { store, needed: HashSet::new(), todo: Vec::new(), with_layers: false };
+    living.held.iter().for_each(|resource| marker.need(resource.clone()));
+    marker.all()
 }
 
 struct Marker<'a> {
@@ -47,6 +51,13 @@ struct Marker<'a> {
 }
 
 impl Marker<'_> {
+    fn all(mut self) -> HashSet<Resource> {
+        while let Some(digest) = self.todo.pop() {
+            self.document(&digest);
+        }
+        self.needed
+    }
+
     fn need(&mut self, resource: Resource) {
         if let Resource::Blob(digest) = &resource
             && !self.needed.contains(&resource)

@@ -7,6 +7,7 @@
 
 mod mark;
 mod mounts;
+mod release;
 mod usage;
 
 use std::collections::HashSet;

@@ -8,13 +8,14 @@ mod session;
 use std::io::IsTerminal;
 
 use clap::Args;
-use onetag_engine::images::{Chosen, ImageError, choose, find};
+use onetag_engine::images::{Chosen, ImageError, LocalImage, choose, find};
 use onetag_engine::pull::PlatformSelection;
 use onetag_engine::run::{RunError, RunRequest, start};
 use onetag_oci::{Platform, Reference};
 use onetag_sandbox::{CapabilityChanges, Limits, NetworkMode, ProcessSpec, ResourceLimit, Security, Stdio};
 
 use super::pull::pull_with_progress;
+use super::ways_out::image_error;
 use crate::arguments::{Foreign, go_bool, parse_host, parse_size};
 use crate::context::Context;
 use crate::error::{CommandError, CommandResult, ErrorKind};
@@ -167,33 +168,54 @@ impl RunArguments {
     fn all(&self, context: &Context) -> CommandResult<u8> {
         let name = &self.image_and_command[0];
         let store = context.engine()?.store()?;
-        let image = find(store, name)?;
+        let image = match find(store, name) {
+            Err(ImageError::NotFound { .. }) if self.pull != "never" => self.pull_all(context)?,
+            _ if self.pull == "always" => self.pull_all(context)?,
+            found => found.map_err(explain)?,
+        };
         let entries = onetag_engine::images::entries(store, &image.descriptor)?;
         let mut table = crate::tabwriter::TabWriter::new(0, 3);
-        table.line("PLATFORM\tEXIT");
+        table.line("PLATFORM\tRESULT\tEXIT");
+        let mut is_partial = false;
         let mut worst = 0;
         for entry in entries.iter().filter(|entry| !entry.is_attestation) {
             let Some(platform) = &entry.platform else { continue };
             if !entry.is_complete() {
-                table.line(format!("{platform}\tnot here"));
+                table.line(format!("{platform}\tnot here\t-"));
+                is_partial = true;
                 continue;
             }
             let result = choose(store, &image, Some(platform))
                 .map_err(CommandError::from)
                 .and_then(|chosen| self.start(context, &chosen));
             let (code, shown) = match result {
-                Ok(code) => (code, code.to_string()),
+                Ok(0) => (0, "ok"),
+                Ok(code) => (code, "failed"),
                 Err(error) if error.kind == ErrorKind::Interrupted => return Err(error),
                 Err(error) => {
                     output::note(error.render(crate::error::Voice::Own).trim_end());
-                    (error.kind.exit_code().max(1), format!("not run ({})", error.kind.exit_code()))
+                    (error.kind.exit_code().max(1), "not run")
                 }
             };
             worst = worst.max(code);
-            table.line(format!("{platform}\t{shown}"));
+            table.line(format!("{platform}\t{shown}\t{code}"));
         }
         output::note(table.finish().trim_end());
+        if is_partial {
+            output::note(format!("hint: onetag pull --all-platforms {name}"));
+        }
         Ok(worst)
+    }
+
+    /// All platforms of an image that is not here.
+    fn pull_all(&self, context: &Context) -> CommandResult<LocalImage> {
+        let name = &self.image_and_command[0];
+        let reference = Reference::parse(name)?.with_default_tag();
+        if !self.quiet && self.pull != "always" {
+            output::note(format!("Unable to find image '{}' locally", reference.familiar()));
+        }
+        pull_with_progress(context, &reference, &PlatformSelection::All, true, !self.quiet)?;
+        find(context.engine()?.store()?, name).map_err(explain)
     }
 
     /// The local image; what is not here is pulled, and said to be.
@@ -220,7 +242,7 @@ impl RunArguments {
         }
         let selection =
             platform.map_or(PlatformSelection::Host, |platform| PlatformSelection::These(vec![platform.clone()]));
-        pull_with_progress(context, &reference, &selection, !self.quiet)?;
+        pull_with_progress(context, &reference, &selection, true, !self.quiet)?;
         let image = find(store, name)?;
         choose(store, &image, platform).map_err(explain)
     }
@@ -231,6 +253,9 @@ impl RunArguments {
         adjustments.terminal = self.tty.then(session::window);
         let signals = session::Signals::take(self.sig_proxy);
         let container = start(context.engine()?, chosen, &request, |spec| adjustments.apply(spec)).map_err(not_run)?;
+        if container.is_copied() && !self.quiet {
+            output::note("note: this host refuses overlay mounts: the image's files were copied for the container");
+        }
         let code = session::attend(container, self.interactive, signals)?;
         Ok(u8::try_from(code).unwrap_or(u8::MAX))
     }
@@ -363,14 +388,7 @@ fn network(name: Option<&str>) -> CommandResult<NetworkMode> {
 
 /// With the ways out of an image that is here for other platforms.
 fn explain(error: ImageError) -> CommandError {
-    let hint = match &error {
-        ImageError::NoDefault { available, name } | ImageError::NoMatch { available, name, .. } => {
-            available.first().map(|platform| format!("onetag run --platform {platform} {name}"))
-        }
-        ImageError::NotHere { name, platform } => Some(format!("onetag pull --platform {platform} {name}")),
-        _ => None,
-    };
-    hint.into_iter().fold(CommandError::from(error), CommandError::with_hint)
+    image_error(error, "run")
 }
 
 /// The program could not be started: the status tells whether it is missing or cannot be executed.

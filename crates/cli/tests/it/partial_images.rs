@@ -1,0 +1,175 @@
+//! Images of which the store has some platforms only: what every command does with the others, and what it says.
+
+use onetag_testkit::fault::FaultyRegistry;
+use onetag_testkit::fixture::{Multi, PLATFORMS};
+use onetag_testkit::{Finished, Onetag};
+
+use crate::support::World;
+
+/// The platforms of `images --tree` with whether they are here.
+fn here(onetag: &Onetag) -> Vec<(String, bool)> {
+    let tree = onetag.ok("images --tree");
+    let platforms = tree.text().lines().map(str::to_owned).filter(|line| line.contains("─ "));
+    let parse = |line: String| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (words[1].to_owned(), words.last() == Some(&"yes"))
+    };
+    platforms.map(parse).collect()
+}
+
+fn only(wanted: &[&str]) -> Vec<(String, bool)> {
+    PLATFORMS.iter().map(|platform| ((*platform).to_owned(), wanted.contains(platform))).collect()
+}
+
+fn blob_count(onetag: &Onetag) -> usize {
+    std::fs::read_dir(onetag.root().join("blobs/sha256")).expect("a store").count()
+}
+
+/// The index as the store has it, which is the one of the registry.
+fn is_exact(onetag: &Onetag, name: &str, multi: &Multi) {
+    let raw = onetag.ok(&format!("imagetools inspect --raw store:{name}"));
+    assert_eq!(raw.stdout, multi.index.bytes(), "the index is what it was");
+}
+
+#[test]
+fn a_platform_goes_and_comes_back_and_the_index_stays_as_it_is() {
+    let world = World::any();
+    let onetag = &world.onetag;
+    let (name, multi) = world.push_tiny("app:1", &PLATFORMS);
+    onetag.ok(&format!("pull --all-platforms {name}"));
+    onetag.ok(&format!("rmi --platform {} {name}", PLATFORMS[1]));
+    is_exact(onetag, &name, &multi);
+    let others: Vec<&str> = PLATFORMS.iter().copied().filter(|platform| *platform != PLATFORMS[1]).collect();
+    assert_eq!(here(onetag), only(&others));
+    assert!(onetag.ok("images").text().contains("(1 not here)"));
+    // the content goes with the next collection, and what the others have in common stays
+    let before = blob_count(onetag);
+    onetag.ok("image prune --force");
+    assert_eq!(before - blob_count(onetag), 2, "a config and a layer");
+    onetag.ok("fsck");
+    is_exact(onetag, &name, &multi);
+    let again = onetag.line(&format!("rmi --platform {} {name}", PLATFORMS[1])).failure();
+    assert!(again.stderr.contains("its content is not here"), "{again}");
+    onetag.line("image inspect --platform linux/riscv64 app:1").failure();
+    onetag.ok(&format!("pull --platform {} {name}", PLATFORMS[1]));
+    assert_eq!(here(onetag), only(&PLATFORMS));
+    // the name goes with the last platform that is here
+    onetag.ok(&format!("rmi --platform {} {name}", others.join(",")));
+    assert_eq!(here(onetag), only(&[PLATFORMS[1]]));
+    let last = onetag.ok(&format!("rmi --platform {} {name}", PLATFORMS[1]));
+    assert!(last.text().contains(&format!("Untagged: {name}")), "{last}");
+    assert_eq!(here(onetag), Vec::new());
+    onetag.ok("image prune --force");
+    assert_eq!(blob_count(onetag), 0);
+}
+
+#[test]
+fn a_platform_that_other_names_have_goes_by_force_only() {
+    let world = World::any();
+    let onetag = &world.onetag;
+    let (name, multi) = world.push_tiny("app:1", &PLATFORMS);
+    onetag.ok(&format!("pull --all-platforms {name}"));
+    onetag.ok(&format!("tag {name} alias:1"));
+    onetag.ok(&format!("tag {name}@{} alone:1", multi.images[0].manifest.digest()));
+    let refused = onetag.line(&format!("rmi --platform {} {name}", PLATFORMS[0])).failure();
+    assert!(refused.stderr.contains("alias:1, alone:1"), "{refused}");
+    let hint = format!("hint: onetag rmi --force --platform {} {name}", PLATFORMS[0]);
+    assert!(refused.stderr.contains(&hint), "{refused}");
+    assert_eq!(here(onetag).iter().filter(|(_, here)| !here).count(), 0, "nothing went");
+    let forced = onetag.ok(&format!("rmi --force --platform {} {name}", PLATFORMS[0]));
+    assert!(forced.text().contains("Untagged: alone:1") && !forced.text().contains("alias"), "{forced}");
+    is_exact(onetag, "alias:1", &multi);
+    assert_eq!(here(onetag).iter().filter(|(_, here)| !here).count(), 2, "of both names");
+}
+
+/// Asserts that a command fails for a platform that is not here and tells how to have it.
+fn tells_how(finished: Finished, platform: &str, name: &str) {
+    let finished = finished.failure();
+    assert!(finished.stderr.contains(&format!("{platform} is in the index but its content is not here")), "{finished}");
+    assert!(finished.stderr.contains(&format!("hint: onetag pull --platform {platform} {name}\n")), "{finished}");
+    assert!(finished.stderr.contains("    (that one is here)\n"), "{finished}");
+}
+
+#[test]
+fn an_absent_platform_is_told_alike_by_all_commands() {
+    let world = World::any();
+    let onetag = &world.onetag;
+    let (name, _) = world.push_tiny("app:1", &PLATFORMS);
+    let (there, absent) = (PLATFORMS[0], PLATFORMS[3]);
+    onetag.ok(&format!("pull --platform {there} {name}"));
+    for command in ["image inspect", "history", "push", "save -o /dev/null", "run --pull never"] {
+        let words = format!("{command} --platform {absent} {name}");
+        tells_how(onetag.line(&words), absent, &name);
+    }
+    // where it is asked for by its digest, a name that a registry understands is told
+    let id = onetag.ok("images -q").text().trim().to_owned();
+    tells_how(onetag.line(&format!("history --platform {absent} {id}")), absent, &name);
+    for command in ["image inspect", "history", "save -o /dev/null"] {
+        let unknown = onetag.line(&format!("{command} nothing:1")).failure();
+        assert!(unknown.stderr.ends_with("hint: onetag pull nothing:1\n"), "{unknown}");
+    }
+}
+
+#[test]
+fn a_push_takes_from_the_registry_what_is_not_here() {
+    let world = World::any();
+    let other = World::any();
+    let onetag = &world.onetag;
+    let (name, multi) = world.push_tiny("app:1", &PLATFORMS);
+    onetag.ok(&format!("pull --platform {} {name}", PLATFORMS[0]));
+    // the same repository has all of it
+    let copy = world.reference("app:2");
+    onetag.ok(&format!("tag {name} {copy}"));
+    let pushed = onetag.ok(&format!("push {copy}"));
+    assert!(pushed.stderr.contains(&format!("{} is not here; the registry had it already", PLATFORMS[1])), "{pushed}");
+    assert_eq!(world.raw(&copy), multi.index.bytes());
+    // another repository of the same registry has it: mounted, nothing moves
+    let proxy = FaultyRegistry::start(world.registry.address());
+    let (source, mounted) = (format!("{}/app:1", proxy.name()), format!("{}/mounted:1", proxy.name()));
+    onetag.ok(&format!("tag {name} {source}"));
+    onetag.ok(&format!("tag {name} {mounted}"));
+    onetag.ok(&format!("push {mounted}"));
+    let requests = proxy.requests();
+    let moved = |request: &&onetag_testkit::fault::Request| request.method == "GET" && request.path.contains("/blobs/");
+    assert_eq!(requests.iter().filter(moved).count(), 0, "{requests:?}");
+    assert_eq!(world.raw(&world.reference("mounted:1")), multi.index.bytes());
+    // another registry is asked only when that is allowed
+    let target = other.reference("app:1");
+    onetag.ok(&format!("tag {name} {target}"));
+    let refused = onetag.line(&format!("push {target}")).failure();
+    for platform in &PLATFORMS[1..] {
+        assert!(refused.stderr.contains(platform), "{refused}");
+    }
+    assert!(refused.stderr.contains(&format!("hint: onetag push --platform {} {target}", PLATFORMS[0])), "{refused}");
+    assert!(refused.stderr.contains(&format!("hint: onetag push --pull {target}")), "{refused}");
+    let before = blob_count(onetag);
+    onetag.ok(&format!("push --pull {target}"));
+    assert_eq!(blob_count(onetag), before, "nothing of it touched the store");
+    assert_eq!(other.raw(&target), multi.index.bytes());
+}
+
+#[test]
+fn an_archive_of_a_partial_image_says_what_is_not_in_it() {
+    let world = World::any();
+    let onetag = &world.onetag;
+    let (name, multi) = world.push_tiny("app:1", &PLATFORMS);
+    onetag.ok(&format!("pull --platform {} {name}", PLATFORMS[0]));
+    let blobs = |archive: &str| {
+        let listing = onetag.run_program("tar", &format!("tf {archive}")).success();
+        listing.text().lines().filter(|line| line.starts_with("blobs/sha256/") && !line.ends_with('/')).count()
+    };
+    let saved = onetag.ok(&format!("save -o part.tar {name}"));
+    assert!(saved.stderr.contains(&format!("not in the archive: {}", PLATFORMS[1..].join(", "))), "{saved}");
+    assert!(saved.stderr.contains("hint: onetag save --pull"), "{saved}");
+    assert_eq!(blobs("part.tar"), 4, "index, manifest, config, layer");
+    let loading = World::any();
+    std::fs::copy(onetag.work().join("part.tar"), loading.onetag.work().join("part.tar")).expect("a copy");
+    loading.onetag.user().own_tree(&loading.onetag.work());
+    loading.onetag.ok("load -i part.tar");
+    assert_eq!(here(&loading.onetag), only(&PLATFORMS[..1]));
+    is_exact(&loading.onetag, &name, &multi);
+    let whole = onetag.ok(&format!("save --pull -o whole.tar {name}"));
+    assert!(!whole.stderr.contains("here in part"), "{whole}");
+    assert_eq!(blobs("whole.tar"), 1 + 3 * PLATFORMS.len());
+    assert_eq!(here(onetag), only(&PLATFORMS));
+}
