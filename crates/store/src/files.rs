@@ -86,11 +86,6 @@ pub(crate) fn stat(folder: impl AsFd, name: &OsStr) -> rustix::io::Result<Stat> 
     rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
 }
 
-/// Whether a state is that of an overlay whiteout: a character device 0/0.
-pub(crate) fn is_whiteout(stat: &Stat) -> bool {
-    file_type(stat) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
 /// The type of file of a state.
 pub(crate) fn file_type(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)

@@ -37,6 +37,7 @@ mod stack;
 mod steps;
 mod store;
 mod sweeper;
+mod whiteout;
 
 pub mod checksum;
 pub mod copy;

@@ -21,6 +21,7 @@ use crate::stack::Stack;
 use crate::steps::{LayerId, Upper, open_tree};
 use crate::store::Store;
 use crate::tree::{Leaf, MergedDirectory, MergedTree, Metadata, Node};
+use crate::whiteout;
 
 /// A stack as a folder that can be written to. Dropped without a commit, it is removed.
 pub struct CopySnapshot {
@@ -86,7 +87,7 @@ impl Reducer<'_> {
             differs |= self.entry(folder, &name, other.as_ref(), &path.join(&name))?;
         }
         for name in removed {
-            layer::make_whiteout(folder, &name).at("make whiteout", &path.join(&name))?;
+            whiteout::make(folder, &name).at("make whiteout", &path.join(&name))?;
         }
         rustix::fs::futimens(folder, &files::timestamps(mtime.0, mtime.1)).at("set time of", path)?;
         Ok(differs)

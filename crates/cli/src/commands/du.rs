@@ -105,8 +105,9 @@ fn wanted(store: &Store, filter: &str) -> CommandResult<Box<dyn Fn(&Usage) -> bo
             Box::new(move |usage| usage.needed != is_unused)
         }
         _ => {
-            return Err(CommandError::new(format!("invalid filter {filter:?}"))
-                .with_hint("--filter type=blob, layer, step, stack or cachemount; platform=PLATFORM; until=24h; unused=true"));
+            return Err(CommandError::new(format!("invalid filter {filter:?}")).with_hint(
+                "--filter type=blob, layer, step, stack or cachemount; platform=PLATFORM; until=24h; unused=true",
+            ));
         }
     })
 }

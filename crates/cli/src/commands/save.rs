@@ -63,6 +63,13 @@ impl SaveArguments {
                 self.complete(context, platform.is_none())?;
                 self.write(store, platform.as_ref(), &mut BufWriter::new(io::stdout().lock()))
             }
+            // a pipe or a device is written to, not replaced
+            Some(path) if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) => {
+                self.complete(context, platform.is_none())?;
+                let failed = |error| CommandError::from(error).context(format!("cannot save to {}", path.display()));
+                let file = File::options().write(true).open(path).map_err(failed)?;
+                self.write(store, platform.as_ref(), &mut BufWriter::with_capacity(1 << 20, file))
+            }
             Some(path) => {
                 self.complete(context, platform.is_none())?;
                 // beside the target, so that a failed save leaves nothing half written under its name

@@ -173,3 +173,46 @@ fn an_archive_of_a_partial_image_says_what_is_not_in_it() {
     assert_eq!(blobs("whole.tar"), 1 + 3 * PLATFORMS.len());
     assert_eq!(here(onetag), only(&PLATFORMS));
 }
+
+#[test]
+fn what_is_attested_is_shown_when_asked_for_and_goes_with_its_platform() {
+    let world = World::any();
+    let onetag = &world.onetag;
+    let context = world.context("app", "FROM scratch\nCOPY f /\n", &[("f", "a file")]);
+    onetag.ok(&format!("build --platform linux/amd64,linux/arm64 --provenance --load -t app:1 {context}"));
+    let lines = |arguments: &str| onetag.ok(arguments).text().lines().count();
+    assert_eq!(lines("images --tree"), 4);
+    assert!(onetag.ok("images --tree -a").text().contains("linux/arm64 attested"));
+    let row =
+        |arguments: &str| -> serde_json::Value { serde_json::from_slice(&onetag.ok(arguments).stdout).expect("JSON") };
+    assert_eq!(row("images --format json")["Manifests"].as_array().map(Vec::len), Some(2));
+    let all = row("images -a --format json");
+    assert_eq!(all["Manifests"].as_array().map(Vec::len), Some(4), "{all}");
+    assert_eq!(all["Manifests"][0]["Available"], true);
+    // both have the layer; configs are their own
+    let (size, shared) = (&all["Manifests"][0]["Size"], &all["Manifests"][0]["SharedSize"]);
+    assert!(shared.as_u64() > Some(0) && shared.as_u64() < size.as_u64(), "{all}");
+    let removed = onetag.ok("rmi --platform linux/arm64 app:1");
+    assert_eq!(removed.text().matches("Deleted: ").count(), 2, "{removed}");
+    onetag.ok("fsck");
+}
+
+#[test]
+fn platforms_are_counted_and_pruned_by_themselves() {
+    let world = World::any();
+    let onetag = &world.onetag;
+    let (name, multi) = world.push_tiny("app:1", &PLATFORMS);
+    onetag.ok(&format!("pull --all-platforms {name}"));
+    let listed = |filter: &str| {
+        let shown = onetag.run(["du", "--filter", filter, "--format", "{{.ID}}", "--verbose"]).success();
+        shown.text().lines().count()
+    };
+    assert_eq!(listed(&format!("platform={}", PLATFORMS[2])), 3, "manifest, config, layer");
+    assert_eq!((listed("unused=true"), listed("unused=false")), (0, 1 + 3 * PLATFORMS.len()));
+    onetag.line("image prune --force --filter platform=linux/arm64").failure().says("--all");
+    onetag.ok(&format!("image prune --all --force --filter platform={}", PLATFORMS[2]));
+    assert_eq!(listed(&format!("platform={}", PLATFORMS[2])), 0);
+    let others: Vec<&str> = PLATFORMS.iter().copied().filter(|platform| *platform != PLATFORMS[2]).collect();
+    assert_eq!(here(onetag), only(&others));
+    is_exact(onetag, &name, &multi);
+}

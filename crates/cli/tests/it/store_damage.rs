@@ -117,13 +117,17 @@ fn every_damage_is_found_and_mended_from_the_registry() {
                 let is_told = used.stderr.contains("not in the archive") || !used.status.success();
                 assert!(is_told, "{what} was used in silence\n{used}");
             }
-            let found = run(&world, &bad, "fsck").failure();
+            let found = run(&world, &bad, "fsck");
+            if found.status.success() {
+                // a platform whose manifest is gone is one that is not held: told, and had again by a pull
+                assert!(matches!(way, Way::Delete) && found.stderr.contains("is not here"), "{what}\n{found}");
+                assert!(run(&world, &bad, "images").success().text().contains("(1 not here)"), "{what}");
+                run(&world, &bad, &format!("pull --all-platforms {name}")).success();
+                assert!(!run(&world, &bad, "fsck").success().stderr.contains("is not here"), "{what}");
+                continue;
+            }
             assert!(found.stderr.contains("hint: onetag fsck --repair"), "{what}\n{found}");
-            let is_absent_platform = !file.ends_with("index.json") && found.stderr.contains("is not here");
-            assert!(
-                !file.starts_with("blobs") || found.stderr.contains(&name) || is_absent_platform,
-                "{what}\n{found}"
-            );
+            assert!(!file.starts_with("blobs") || found.stderr.contains(&name), "{what}\n{found}");
             let mended = run(&world, &bad, "fsck --repair");
             assert!(mended.status.success(), "{what}\n{mended}");
             run(&world, &bad, "fsck").success();

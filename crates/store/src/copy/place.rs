@@ -20,6 +20,7 @@ use crate::stack::Stack;
 use crate::steps::{LayerId, Upper, open_tree};
 use crate::store::Store;
 use crate::tree::{MergedDirectory, MergedTree, Metadata, Node};
+use crate::whiteout;
 
 /// Changes on top of a stack. Dropped without a commit, it leaves nothing behind.
 pub struct Workspace {
@@ -135,7 +136,7 @@ impl Workspace {
                 self.times.entry(path.clone()).or_insert(Metadata::of(&stat).mtime);
                 Ok(Place { fd: Arc::new(fd), path, below, fresh: false })
             }
-            Ok(stat) if files::is_whiteout(&stat) => Err(CopyError::NotFound { path }),
+            Ok(stat) if whiteout::is_whiteout(&*place.fd, name, &stat) => Err(CopyError::NotFound { path }),
             Ok(_) => Err(CopyError::NotADirectory { path }),
             Err(Errno::NOENT) => match self.node_below(place, name)? {
                 Some(Node::Directory(directory)) => self.take_over(place, name, directory),
@@ -164,7 +165,7 @@ impl Workspace {
     pub(super) fn examine(&self, place: &Place, name: &OsStr) -> Result<Existing> {
         let path = place.path.join(name);
         match files::stat(&*place.fd, name) {
-            Ok(stat) if files::is_whiteout(&stat) => Ok(Existing::Nothing),
+            Ok(stat) if whiteout::is_whiteout(&*place.fd, name, &stat) => Ok(Existing::Nothing),
             Ok(stat) => Ok(Existing::Something(Metadata::of(&stat))),
             Err(Errno::NOENT) => match self.node_below(place, name)? {
                 Some(node) => Ok(Existing::Something(node.metadata()?)),
@@ -252,7 +253,7 @@ impl Workspace {
     pub(super) fn remove_entry(&mut self, place: &Place, name: &OsStr) -> Result<()> {
         self.clear(place, name)?;
         if self.node_below(place, name)?.is_some() {
-            layer::make_whiteout(&*place.fd, name).at("make whiteout", &place.path.join(name))?;
+            whiteout::make(&*place.fd, name).at("make whiteout", &place.path.join(name))?;
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ use crate::files;
 use crate::layer::{self, EntryHeader, EntryKind, InLayer, LayerError, Ownership};
 use crate::tree::{FrozenContent, FrozenDirectory, FrozenFile, FrozenNode, sum_of_context};
 use crate::tree::{MergedDirectory, MergedTree, Metadata, Node, Xattrs};
+use crate::whiteout;
 
 /// What a written layer holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -172,7 +173,7 @@ impl Differ<'_> {
                 let entry = Entry { path, metadata: leaf.metadata, xattrs: leaf.xattrs.clone(), target, file };
                 self.leaf(entry, below)
             }
-            Found::Disk(_, stat) if files::is_whiteout(&stat) => match below {
+            Found::Disk(folder, stat) if whiteout::is_whiteout(&*folder, name, &stat) => match below {
                 Some(_) => self.whiteout(&path, name),
                 None => Ok(()),
             },

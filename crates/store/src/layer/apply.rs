@@ -20,6 +20,7 @@ use super::target::{LayerPath, Target, occupant, open_folder_at};
 use super::{AUFS_PREFIX, OPAQUE_WHITEOUT, WHITEOUT_PREFIX, xattr};
 use crate::files;
 use crate::path_serde;
+use crate::whiteout;
 
 /// A hard link whose target the layer itself does not hold: the layers below do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -402,7 +403,7 @@ impl Applier<'_> {
             }
             Some(_) => return Ok(()),
         }
-        make_whiteout(folder, &removed).in_layer("make whiteout", at)
+        whiteout::make(folder, &removed).in_layer("make whiteout", at)
     }
 
     /// Gives the folders their owners, modes and times, deepest first, now that nothing changes them any more.
@@ -442,9 +443,4 @@ impl Applier<'_> {
         self.applied.unresolved_links = links;
         Ok(self.applied)
     }
-}
-
-/// Makes an overlay whiteout. Linux lets anybody make this one device.
-pub(crate) fn make_whiteout(folder: impl AsFd, name: &OsStr) -> rustix::io::Result<()> {
-    rustix::fs::mknodat(folder, name, FileType::CharacterDevice, Mode::empty(), rustix::fs::makedev(0, 0))
 }

@@ -37,7 +37,6 @@ pub use target::validate_path;
 pub use writer::{EntryHeader, TarWriter};
 pub use xattr::read_all as read_xattrs;
 
-pub(crate) use apply::make_whiteout;
 pub(crate) use xattr::{is_opaque, read_all_by_path as read_xattrs_by_path, set_all as set_xattrs, set_opaque};
 
 /// The prefix of a whiteout's name in an archive.

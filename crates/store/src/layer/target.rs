@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::error::{InLayer, LayerError};
 use super::limits::Limits;
 use crate::files;
+use crate::whiteout;
 
 /// A path of an archive as components: no empty ones, no `.`, no `..`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -143,7 +144,7 @@ impl Target {
             let at = || current.to_path_buf();
             let name = OsStr::from_bytes(name);
             if let Ok(stat) = files::stat(&*fd, name)
-                && files::is_whiteout(&stat)
+                && whiteout::is_whiteout(&*fd, name, &stat)
             {
                 // The layer removed the lower folder and then began a new one in its place.
                 rustix::fs::unlinkat(&*fd, name, rustix::fs::AtFlags::empty()).in_layer("make folder", at)?;
@@ -167,8 +168,8 @@ pub(super) fn open_folder_at(parent: impl AsFd, name: &OsStr) -> rustix::io::Res
 
 /// The type of what stands at a name, or `None`.
 pub(super) fn occupant(parent: impl AsFd, name: &OsStr) -> rustix::io::Result<Option<(FileType, bool)>> {
-    match files::stat(parent, name) {
-        Ok(stat) => Ok(Some((files::file_type(&stat), files::is_whiteout(&stat)))),
+    match files::stat(&parent, name) {
+        Ok(stat) => Ok(Some((files::file_type(&stat), whiteout::is_whiteout(parent, name, &stat)))),
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error),
     }

@@ -19,6 +19,7 @@ use super::frozen::{
 use crate::error::{At, Result};
 use crate::files;
 use crate::layer;
+use crate::whiteout;
 
 /// Attributes of an entry, owners as the image has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -374,7 +375,7 @@ impl MergedDirectory {
                 Err(error) => return Err(error).at("examine", &path),
             };
             if files::file_type(&stat) != FileType::Directory {
-                if merged.is_empty() && !(self.view.overlay && files::is_whiteout(&stat)) {
+                if merged.is_empty() && !(self.view.overlay && whiteout::is_whiteout(&**fd, name, &stat)) {
                     if !self.view.shows(&path) {
                         return Ok(None);
                     }
@@ -428,7 +429,7 @@ impl MergedDirectory {
         for part in &self.parts {
             let Part::Folder { fd, .. } = part else { continue };
             match files::stat(&**fd, name) {
-                Ok(stat) if self.view.overlay && files::is_whiteout(&stat) => return Ok(true),
+                Ok(stat) if self.view.overlay && whiteout::is_whiteout(&**fd, name, &stat) => return Ok(true),
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {}
                 Err(error) => return Err(error).at("examine", &self.path.join(name)),
             }
