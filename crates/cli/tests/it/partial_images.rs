@@ -179,7 +179,7 @@ fn what_is_attested_is_shown_when_asked_for_and_goes_with_its_platform() {
     let world = World::any();
     let onetag = &world.onetag;
     let context = world.context("app", "FROM scratch\nCOPY f /\n", &[("f", "a file")]);
-    onetag.ok(&format!("build --platform linux/amd64,linux/arm64 --provenance --load -t app:1 {context}"));
+    onetag.ok(&format!("build --platform linux/amd64,linux/arm64 --provenance=true --load -t app:1 {context}"));
     let lines = |arguments: &str| onetag.ok(arguments).text().lines().count();
     assert_eq!(lines("images --tree"), 4);
     assert!(onetag.ok("images --tree -a").text().contains("linux/arm64 attested"));

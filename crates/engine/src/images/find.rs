@@ -1,9 +1,12 @@
 //! Which local image a name, a digest or the beginning of one means.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use onetag_oci::{Descriptor, Digest, Platform, Reference};
 use onetag_store::Store;
 
-use super::presence::Entry;
+use super::presence;
 use super::{ImageError, Result};
 
 /// A digest may be shortened to this many hexadecimal digits.
@@ -34,20 +37,20 @@ impl LocalImage {
     }
 
     /// That the image has no such platform.
-    pub(super) fn no_match(&self, entries: &[Entry], wanted: &Platform) -> ImageError {
+    pub(super) fn no_match(&self, entries: &[presence::Entry], wanted: &Platform) -> ImageError {
         let available = platforms(entries.iter().filter(|entry| !entry.is_attestation));
         ImageError::NoMatch { name: self.asked.clone(), wanted: wanted.clone(), available }
     }
 
     /// That a platform of the image is not here.
-    pub(super) fn not_here(&self, entries: &[Entry], platform: &Platform) -> ImageError {
+    pub(super) fn not_here(&self, entries: &[presence::Entry], platform: &Platform) -> ImageError {
         let here = platforms(entries.iter().filter(|entry| !entry.is_attestation && entry.is_complete()));
         let (name, platform) = (self.asked.clone(), platform.clone());
         ImageError::NotHere { name, platform, here, registry_name: self.name_of_registry() }
     }
 }
 
-fn platforms<'e>(entries: impl Iterator<Item = &'e Entry>) -> Vec<Platform> {
+fn platforms<'e>(entries: impl Iterator<Item = &'e presence::Entry>) -> Vec<Platform> {
     entries.filter_map(|entry| entry.platform.as_ref().map(Platform::normalize)).collect()
 }
 
@@ -57,10 +60,14 @@ fn platforms<'e>(entries: impl Iterator<Item = &'e Entry>) -> Vec<Platform> {
 /// When the store cannot be read.
 pub fn all(store: &Store) -> Result<Vec<LocalImage>> {
     let mut images: Vec<LocalImage> = Vec::new();
+    let mut known: HashMap<Digest, usize> = HashMap::new();
     for (name, descriptor) in store.references()? {
-        match images.iter_mut().find(|image| image.descriptor.digest == descriptor.digest) {
-            Some(image) => image.names.push(name),
-            None => images.push(LocalImage { names: vec![name.clone()], descriptor, asked: name }),
+        match known.entry(descriptor.digest.clone()) {
+            Entry::Occupied(position) => images[*position.get()].names.push(name),
+            Entry::Vacant(position) => {
+                position.insert(images.len());
+                images.push(LocalImage { names: vec![name.clone()], descriptor, asked: name });
+            }
         }
     }
     Ok(images)

@@ -4,11 +4,15 @@ use std::collections::{HashMap, HashSet};
 
 use onetag_oci::{Descriptor, Digest, Platform};
 use onetag_store::Store;
+use rayon::prelude::*;
 
 use super::Result;
 use super::find::{LocalImage, all};
 use super::missing::{is_here, platform_of};
 use super::presence::{Entry, entries};
+
+/// So many images are read by one thread before another helps.
+const AT_ONCE: usize = 32;
 
 /// An image of the list.
 #[derive(Clone, Debug)]
@@ -54,19 +58,21 @@ pub fn list(store: &Store) -> Result<Vec<ImageSummary>> {
     let images = all(store)?;
     let mut uses: HashMap<Digest, usize> = HashMap::new();
     let mut users: HashMap<Digest, HashSet<Digest>> = HashMap::new();
-    let mut contents = Vec::with_capacity(images.len());
-    for image in &images {
+    let read = |image: &LocalImage| -> Result<_> {
         let entries = entries(store, &image.descriptor)?;
         let blobs = blobs(store, image, &entries);
+        Ok((entries, blobs))
+    };
+    let contents = images.par_iter().with_min_len(AT_ONCE).map(read).collect::<Result<Vec<_>>>()?;
+    for (entries, blobs) in &contents {
         for digest in blobs.keys() {
             *uses.entry(digest.clone()).or_default() += 1;
         }
-        for entry in &entries {
+        for entry in entries {
             for blob in content(entry) {
                 users.entry(blob.digest.clone()).or_default().insert(entry.descriptor.digest.clone());
             }
         }
-        contents.push((entries, blobs));
     }
     let summaries = images.into_iter().zip(contents).map(|(image, (entries, blobs))| {
         let shared = blobs.iter().filter(|(digest, _)| uses.get(*digest).is_some_and(|uses| *uses > 1));

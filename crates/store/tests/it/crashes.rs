@@ -1,5 +1,6 @@
 //! A process killed at every change that it makes to the store: what it had reported is there, nothing else is seen.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,7 @@ fn the_scenario() {
     store.prune(&all).unwrap();
 }
 
-fn verify(root: &Path, kept: &[Digest], round: usize) {
+fn verify(root: &Path, kept: &[Digest], round: &str) {
     let store = Store::open(root).unwrap();
     let told = std::fs::read_to_string(root.with_extension("done")).unwrap_or_default();
     let last = told.lines().last().map(|line| line.split(' ').collect::<Vec<_>>());
@@ -91,38 +92,61 @@ fn killed_at_every_change() {
         let store = Store::open(&prepared).unwrap();
         image(&store, KEPT, Archive::new().file("k", b"k")).0
     };
-    // Every third change in every run of the tests, in turns that differ by the process, is enough here; all of
-    // them are met in few runs.
-    let stride = if std::env::var_os("ONETAG_TEST_EXHAUSTIVE").is_some() { 1 } else { 7 };
-    let mut at = 1 + std::process::id() as usize % stride;
-    loop {
-        let root = folder.path().join(format!("round-{at}"));
-        assert!(Command::new("cp").arg("-a").arg(&prepared).arg(&root).status().unwrap().success());
-        let output = Command::new("strace")
-            .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+    let scenario = |root: &Path, arguments: &[&str]| {
+        Command::new("strace")
+            .args(["-f", "-qq", "-e"])
             .arg(format!("trace={calls}"))
-            .arg("-e")
-            .arg(format!("inject={calls}:signal=SIGKILL:when={at}"))
+            .args(arguments)
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", "crashes::the_scenario", "--nocapture"])
-            .env(SCENARIO, &root)
+            .env(SCENARIO, root)
             .output()
-            .unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        if stderr.contains("ptrace") {
-            eprintln!("skipped: tracing is denied: {stderr}");
-            return;
-        }
-        let killed = output.status.signal() == Some(9) || output.status.code() == Some(137);
-        assert!(killed || output.status.success(), "round {at}: {stderr}");
-        verify(&root, &kept, at);
-        std::fs::remove_dir_all(&root).unwrap();
-        if !killed {
-            break;
-        }
-        at += stride;
+            .unwrap()
+    };
+    // strace counts each call by itself, so that a change is a call and its number among those of its name
+    let log = folder.path().join("log");
+    let whole = folder.path().join("whole");
+    let copy = |to: &Path| assert!(Command::new("cp").arg("-a").arg(&prepared).arg(to).status().unwrap().success());
+    copy(&whole);
+    let output = scenario(&whole, &["-o", log.to_str().unwrap()]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if stderr.contains("ptrace") {
+        eprintln!("skipped: tracing is denied: {stderr}");
+        return;
     }
-    assert!(at > 30, "only {at} changes were met");
+    assert!(output.status.success(), "{stderr}");
+    let changes = changes(&std::fs::read_to_string(&log).unwrap());
+    assert!(changes.len() > 30, "only {changes:?} were met");
+    // Some of the changes in every run of the tests, others in the next, are enough here.
+    let stride = if std::env::var_os("ONETAG_TEST_EXHAUSTIVE").is_some() { 1 } else { 7 };
+    for (call, number) in changes.iter().skip(std::process::id() as usize % stride).step_by(stride) {
+        let root = folder.path().join(format!("{call}-{number}"));
+        copy(&root);
+        let output =
+            scenario(&root, &["-o", "/dev/null", "-e", &format!("inject={call}:signal=SIGKILL:when={number}")]);
+        let killed = output.status.signal() == Some(9) || output.status.code() == Some(137);
+        let round = format!("{call} {number}");
+        assert!(killed || output.status.success(), "{round}: {}", String::from_utf8_lossy(&output.stderr));
+        verify(&root, &kept, &round);
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+}
+
+/// The changes of a log of strace's, each call by its name and its number among those of that name in its thread.
+fn changes(log: &str) -> Vec<(String, usize)> {
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for line in log.lines() {
+        let (thread, call) = line.split_once(' ').unwrap();
+        if let Some((name, _)) = call.trim_start().split_once('(').filter(|(name, _)| !name.starts_with('<')) {
+            *counts.entry((name, thread)).or_default() += 1;
+        }
+    }
+    let mut most: BTreeMap<&str, usize> = BTreeMap::new();
+    for ((name, _), count) in counts {
+        let known = most.entry(name).or_default();
+        *known = count.max(*known);
+    }
+    most.into_iter().flat_map(|(name, count)| (1..=count).map(move |number| (name.to_owned(), number))).collect()
 }
 
 #[test]
