@@ -82,9 +82,12 @@ impl UsageArguments {
     }
 }
 
+/// Whether something is let through.
+type Filter = Box<dyn Fn(&Usage) -> bool>;
+
 /// What a filter lets through.
-fn wanted(store: &Store, filter: &str) -> CommandResult<Box<dyn Fn(&Usage) -> bool>> {
-    let of_kind = |kind: UsageKind| -> Box<dyn Fn(&Usage) -> bool> { Box::new(move |usage| usage.kind == kind) };
+fn wanted(store: &Store, filter: &str) -> CommandResult<Filter> {
+    let of_kind = |kind: UsageKind| -> Filter { Box::new(move |usage| usage.kind == kind) };
     Ok(match filter.split_once('=') {
         Some(("type", "blob")) => of_kind(UsageKind::Blob),
         Some(("type", "layer")) => of_kind(UsageKind::Layer),
