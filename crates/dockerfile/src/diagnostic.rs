@@ -104,6 +104,13 @@ impl Diagnostic {
     }
 }
 
+/// Leaves the first where it is and puts the others in the order of their places.
+pub(crate) fn sort_others(diagnostics: &mut [Diagnostic]) {
+    if let Some((_, others)) = diagnostics.split_first_mut() {
+        others.sort_by_key(|error| (error.first_line(), error.span.map(|span| span.start)));
+    }
+}
+
 /// All errors of a Dockerfile as a user is to see them: BuildKit's excerpt for the first, then for each its place, what is
 /// wrong, the characters in question and what to do about it.
 pub fn render(filename: &str, source: &str, diagnostics: &[Diagnostic]) -> String {
@@ -115,7 +122,8 @@ pub fn render(filename: &str, source: &str, diagnostics: &[Diagnostic]) -> Strin
 pub fn list(filename: &str, source: &str, diagnostics: &[Diagnostic]) -> String {
     let mut out = String::new();
     for diagnostic in diagnostics {
-        let line = diagnostic.first_line().unwrap_or_default();
+        // What is about no line is told elsewhere.
+        let Some(line) = diagnostic.first_line() else { continue };
         let prefix = format!("dockerfile parse error on line {line}: ");
         let message = diagnostic.message.strip_prefix(&prefix).unwrap_or(&diagnostic.message);
         let place = match diagnostic.span {

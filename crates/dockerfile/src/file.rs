@@ -1,9 +1,7 @@
 //! A whole Dockerfile.
 
 use crate::diagnostic::Diagnostic;
-use crate::instruction::{
-    ExpandFailure, Focus, Instruction, InstructionError, InstructionErrorKind, Mount, Parsed, Stage, parse_node,
-};
+use crate::instruction::{Focus, Instruction, InstructionError, InstructionErrorKind, Parsed, Stage, parse_node};
 use crate::parser::{
     Directive, EmptyContinuation, Node, Parser, SyntaxError, SyntaxErrorKind, detect_syntax, find_directive, push_tight,
 };
@@ -29,9 +27,6 @@ pub struct Dockerfile {
     pub stages: Vec<Stage>,
     /// Instructions interrupted by empty lines.
     pub empty_continuations: Vec<EmptyContinuation>,
-    /// Mistakes that count only where their stage is built: mounts that no value of a variable could mend. BuildKit
-    /// comes to them late, one at a time; here they are told with whatever else is wrong.
-    pub late_errors: Vec<Diagnostic>,
 }
 
 /// Reads a Dockerfile. Reading goes on after an error: what is returned lacks only the
@@ -52,10 +47,6 @@ pub fn parse(text: &[u8]) -> (Dockerfile, Vec<Diagnostic>) {
         }
     }
     let (escape, empty_continuations) = (parser.escape(), std::mem::take(&mut parser.empty_continuations));
-    if !reader.errors.is_empty() {
-        let room = MAX_ERRORS - reader.errors.len().min(MAX_ERRORS);
-        reader.errors.extend(reader.late_errors.drain(..).take(room).map(|error| (false, error)));
-    }
     let file = Dockerfile {
         escape,
         syntax: detect_syntax(&source),
@@ -63,7 +54,6 @@ pub fn parse(text: &[u8]) -> (Dockerfile, Vec<Diagnostic>) {
         meta_args: reader.meta_args,
         stages: reader.stages,
         empty_continuations,
-        late_errors: reader.late_errors,
         source: source.into_owned(),
     };
     if text.is_empty() {
@@ -99,7 +89,6 @@ struct Reader {
     stages: Vec<Stage>,
     /// Whether each is one of form, and the error.
     errors: Vec<(bool, Diagnostic)>,
-    late_errors: Vec<Diagnostic>,
     /// Whether a `FROM` failed, so that what follows is not without a stage.
     lost_stage: bool,
 }
@@ -118,9 +107,6 @@ impl Reader {
     }
 
     fn instruction(&mut self, node: &Node, instruction: Instruction) {
-        if matches!(instruction.command, crate::instruction::Command::Run(_)) {
-            self.mounts(node);
-        }
         if let Some(stage) = self.stages.last_mut() {
             push_tight(&mut stage.instructions, instruction);
         } else if matches!(instruction.command, crate::instruction::Command::Arg(_)) {
@@ -129,24 +115,6 @@ impl Reader {
             let error = InstructionError { kind: InstructionErrorKind::NoStage, focus: Focus::Whole };
             let message = error.kind.to_string();
             self.errors.push((false, describe(node, &error, message)));
-        }
-    }
-
-    /// Looks at the mounts that hold no variable.
-    fn mounts(&mut self, node: &Node) {
-        for (index, word) in node.flags.iter().enumerate() {
-            let Some(value) = word.text.strip_prefix("--mount=").filter(|value| !value.contains(['$', '"', '\'']))
-            else {
-                continue;
-            };
-            let checked = Mount::parse::<std::convert::Infallible>(value, &mut |word| Ok(word.to_owned()));
-            if let Err(ExpandFailure::Mount(error)) = checked
-                && self.late_errors.len() < MAX_ERRORS
-            {
-                let message = error.to_string();
-                let error = InstructionError { kind: InstructionErrorKind::Mount(error), focus: Focus::Flag(index) };
-                self.late_errors.push(describe(node, &error, message));
-            }
         }
     }
 
@@ -216,18 +184,6 @@ mod tests {
             ]
         );
         assert_eq!(file.stages.len(), 1);
-    }
-
-    #[test]
-    fn mistakes_in_mounts_are_told_with_other_errors_and_kept_without() {
-        let mounts = "RUN --mount=type=bnd,target=/a x\nRUN --mount=type=bind,sorce=b,target=/a x\nRUN --mount=$A x\n";
-        let (file, errors) = parse(format!("FROM a\n{mounts}").as_bytes());
-        assert_eq!(errors, []);
-        let kept: Vec<String> = file.late_errors.iter().map(|error| error.span.unwrap().start.to_string()).collect();
-        assert_eq!(kept, ["2:5", "3:5"]);
-        let (_, errors) = parse(format!("FROM a\n{mounts}RUNN x\n").as_bytes());
-        assert_eq!(errors.len(), 3);
-        assert!(errors[0].message.contains("RUNN") && errors[2].message.contains("did you mean source?"), "{errors:?}");
     }
 
     #[test]

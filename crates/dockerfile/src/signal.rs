@@ -1,5 +1,7 @@
 //! Names of Linux signals, as `STOPSIGNAL` takes them.
 
+use crate::suggest;
+
 const NAMES: [&str; 36] = [
     "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
     "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
@@ -24,6 +26,18 @@ pub fn is_known(text: &str) -> bool {
     offset("RTMIN+", 15).or(offset("RTMAX-", 14)).is_some()
 }
 
+/// The signal that was probably meant.
+pub fn nearest(text: &str) -> Option<String> {
+    let names = NAMES.map(|name| format!("SIG{name}"));
+    let upper = text.to_uppercase();
+    // Everything is near what is so short.
+    if upper.trim_start_matches("SIG").len() < 3 {
+        return None;
+    }
+    let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+    suggest::nearest(&full, &names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,6 +46,10 @@ mod tests {
     fn signals_have_names_and_numbers() {
         for text in ["9", "KILL", "SIGTERM", "sigint", "SIGRTMIN+3", "RTMAX-14", "RTMIN"] {
             assert!(is_known(text), "{text}");
+        }
+        for (text, meant) in [("SIGTREM", Some("SIGTERM")), ("kil", Some("SIGKILL")), ("x", None), ("SIGNOTHING", None)]
+        {
+            assert_eq!(nearest(text).as_deref(), meant, "{text}");
         }
         for text in ["0", "", "SIGNOTHING", "RTMIN+16", "RTMAX-0", "1 2"] {
             assert!(!is_known(text), "{text}");

@@ -4,7 +4,6 @@ use serde_json::{Map, Value, json};
 
 use super::{bytes, location, print_json};
 use crate::diagnostic::{Diagnostic, excerpt, list};
-use crate::file::parse;
 use crate::lint::LintReport;
 
 /// The findings of the checks, ready to be shown.
@@ -49,10 +48,7 @@ impl Check<'_> {
         let error = self.report.error.as_ref()?;
         let mut text = format!("{}\n{}", error.message, excerpt(self.filename, self.source, &error.lines));
         // The checks stop at the first error; the others are worth knowing too.
-        let (_, errors) = parse(self.source.as_bytes());
-        if errors.len() > 1 {
-            text.push_str(&list(self.filename, self.source, &errors));
-        }
+        text.push_str(&list(self.filename, self.source, &self.report.mistakes));
         Some(text)
     }
 

@@ -164,6 +164,11 @@ impl Run {
         self.flags.as_ref().map_or(&[], |flags| &flags.mounts)
     }
 
+    /// The values of `--mount`, as written.
+    pub fn mount_flags(&self) -> &[String] {
+        self.flags.as_ref().map_or(&[], |flags| &flags.mount_flags)
+    }
+
     /// `--device`
     pub fn devices(&self) -> &[Device] {
         self.flags.as_ref().map_or(&[], |flags| &flags.devices)

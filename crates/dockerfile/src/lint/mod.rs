@@ -25,6 +25,8 @@ use std::error::Error;
 use onetag_oci::{ImageConfig, Platform, Reference};
 
 use crate::diagnostic::Diagnostic;
+use crate::file::parse;
+use crate::lower::{LowerOptions, mistakes};
 use crate::span::LineRange;
 
 /// What the checks have to know of images.
@@ -74,6 +76,20 @@ pub struct LintRequest {
     pub config: Option<LintConfig>,
 }
 
+impl LintRequest {
+    /// All that is wrong with a Dockerfile, as far as that can be told without images.
+    fn mistakes(&self, text: &[u8]) -> Vec<Diagnostic> {
+        let (file, errors) = parse(text);
+        let options = LowerOptions {
+            build_args: self.build_args.clone(),
+            target: self.target.clone(),
+            target_platform: self.target_platform.clone(),
+            ..LowerOptions::default()
+        };
+        mistakes(&file, &options, errors)
+    }
+}
+
 /// What the checks found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LintReport {
@@ -81,6 +97,8 @@ pub struct LintReport {
     pub warnings: Vec<Diagnostic>,
     /// Why the Dockerfile cannot be built; findings made before remain.
     pub error: Option<Diagnostic>,
+    /// All that is wrong with it, as far as that can be told without images.
+    pub mistakes: Vec<Diagnostic>,
     /// Whether the error is only that there are findings, as `# check=error=true` wants it.
     pub findings_are_error: bool,
 }
@@ -100,7 +118,8 @@ pub fn lint(text: &[u8], request: &LintRequest, images: &dyn BaseImages) -> Lint
     let all_stages = request.target.is_none() && !request.only_needed;
     let error = evaluate::run(text, request, images, &mut linter, all_stages).err().map(|error| *error);
     let findings_are_error = error.is_some() && linter.error().err().map(|error| *error) == error;
-    LintReport { warnings: linter.warnings, error, findings_are_error }
+    let mistakes = if error.is_some() && !findings_are_error { request.mistakes(text) } else { Vec::new() };
+    LintReport { warnings: linter.warnings, error, mistakes, findings_are_error }
 }
 
 /// The parameters of the target, or of the last stage.

@@ -5,7 +5,8 @@ use onetag_oci::Platform;
 
 use super::LowerOptions;
 use super::environment::EnvironmentList;
-use super::error::{At, Result};
+use super::error::{At, DockerfileError};
+use super::part::Part;
 use crate::file::Dockerfile;
 use crate::instruction::Command;
 use crate::shell::Lex;
@@ -13,6 +14,8 @@ use crate::shell::Lex;
 /// Automatic platform arguments and the `ARG`s before the first `FROM`.
 pub(crate) struct GlobalArguments {
     pub list: EnvironmentList,
+    /// What is wrong with the defaults.
+    pub errors: Vec<DockerfileError>,
 }
 
 impl GlobalArguments {
@@ -22,14 +25,22 @@ impl GlobalArguments {
         target: &Platform,
         stage: &str,
         lex: &Lex,
-    ) -> Result<GlobalArguments> {
+    ) -> GlobalArguments {
         let mut list = automatic(options, target, stage);
+        let mut errors = Vec::new();
         for instruction in &file.meta_args {
             let Command::Arg(arg) = &instruction.command else { continue };
             for definition in &arg.args {
                 let value = match (options.build_args.get(&definition.key), &definition.value) {
                     (Some(given), _) => Some(given.clone()),
-                    (None, Some(default)) => Some(lex.process_word(default, &list).at(Some(instruction.lines))?.value),
+                    (None, Some(default)) => {
+                        let expanded = lex.process_word(default, &list).about(|| Part::Text(default.clone()));
+                        expanded
+                            .at(Some(instruction.lines))
+                            .map_err(|error| errors.push(error))
+                            .ok()
+                            .map(|word| word.value)
+                    }
                     (None, None) => None,
                 };
                 if let Some(value) = value {
@@ -37,7 +48,7 @@ impl GlobalArguments {
                 }
             }
         }
-        Ok(GlobalArguments { list })
+        GlobalArguments { list, errors }
     }
 }
 

@@ -7,9 +7,10 @@ use onetag_llb::{
 };
 use onetag_oci::Digest;
 
-use super::error::Result;
+use super::error::{At, DockerfileError, Result};
 use super::names::step_text;
 use super::nodes::{FileNode, NodeKind, NodeOptions, Output};
+use super::part::Part;
 use super::stage::StageId;
 use super::{DockerfileErrorKind, Lowering, config, paths};
 use crate::chmod;
@@ -108,15 +109,22 @@ impl Lowering<'_> {
         let lex = self.lex.clone();
         let stage = &mut self.stages.all[id];
         let destination = paths::destination(&stage.state.directory, &step.sources.destination);
-        let mode = step.mode()?;
-        step.check_checksum()?;
+        // All that is wrong with it is told.
+        let mut errors = Vec::new();
+        let mode = step.mode().about(|| Part::Flag("chmod", 0)).map_err(|error| errors.push(error));
+        let mode = mode.unwrap_or(CopyMode::Keep);
+        errors.extend(step.check_checksum().about(|| Part::Flag("checksum", 0)).err());
         let platform = stage.platform.clone().unwrap_or_else(|| self.target_platform.clone());
         let text = step_text(&lex, &step.instruction.code, &stage.state.environment);
         let name = stage.counter.next(&text, Some(&platform), &stage.state.environment);
         let mut actions = Vec::new();
-        for path in &step.sources.paths {
-            actions.push(self.copy_path(step, path, &mode, &destination, &name)?);
+        for (index, path) in step.sources.paths.iter().enumerate() {
+            match self.copy_path(step, path, &mode, &destination, &name).about(|| Part::Source(index)) {
+                Ok(action) => actions.push(action),
+                Err(error) => errors.push(error),
+            }
         }
+        DockerfileError::first_of(errors)?;
         for content in &step.sources.contents {
             actions.push(self.copy_content(step, content, &mode, &destination));
         }
@@ -226,13 +234,16 @@ impl Lowering<'_> {
             return Err(DockerfileErrorKind::CopyGit.into());
         }
         match (step.keep_git_dir, git.keep_git_dir) {
-            (Some(flag), Some(query)) if flag != query => return Err(DockerfileErrorKind::KeepGitDir.into()),
+            (Some(flag), Some(query)) if flag != query => {
+                return Err(DockerfileErrorKind::KeepGitDir).about(|| Part::Flag("keep-git-dir", 0));
+            }
             (flag, query) => git.keep_git_dir = query.or(flag),
         }
         if !step.checksum.is_empty() {
             if !git.checksum.is_empty() && git.checksum != step.checksum {
                 let (flag, query) = (step.checksum.to_owned(), git.checksum);
-                return Err(DockerfileErrorKind::ChecksumMismatch { flag, query }.into());
+                let error = DockerfileErrorKind::ChecksumMismatch { flag, query };
+                return Err(error).about(|| Part::Flag("checksum", 0));
             }
             git.checksum = step.checksum.to_owned();
         }
@@ -257,7 +268,8 @@ impl Lowering<'_> {
             "" => None,
             text => Some(
                 text.parse::<Digest>()
-                    .map_err(|source| DockerfileErrorKind::Checksum { value: text.to_owned(), source })?,
+                    .map_err(|source| DockerfileErrorKind::Checksum { value: text.to_owned(), source })
+                    .about(|| Part::Flag("checksum", 0))?,
             ),
         };
         let filename = url_filename(url);

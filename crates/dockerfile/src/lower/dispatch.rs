@@ -4,13 +4,14 @@ use onetag_llb::{FileActionKind, Mkdir, capability};
 use onetag_oci::{Empty, Healthcheck};
 
 use super::environment::split_line;
-use super::error::{At, Result};
+use super::error::{At, DockerfileError, Result};
 use super::names::{go_duration, go_list, step_text};
 use super::nodes::{FileNode, NodeKind, NodeOptions};
+use super::part::Part;
 use super::stage::{StageCommand, StageId};
 use super::{DockerfileErrorKind, Lowering, config, copy, paths};
-use crate::instruction::{self, Arg, Command, CommandLine, Instruction, KeyValue};
-use crate::shell::Lex;
+use crate::instruction::{self, Arg, Command, CommandLine, Instruction, KeyValue, Mount};
+use crate::shell::{Lex, ShellError};
 use crate::values::quote;
 use crate::{ports, signal};
 
@@ -19,19 +20,18 @@ const NO_VARIABLES: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SC
 
 impl Lowering<'_> {
     /// Applies the instructions of all stages that the target needs, in the order of the Dockerfile.
-    pub(crate) fn dispatch_stages(&mut self, target: StageId) -> Result<()> {
+    pub(crate) fn dispatch_stages(&mut self, target: StageId) {
         let reachable = self.stages.reachable(target);
         for id in (0..self.stages.all.len()).filter(|&id| reachable[id]) {
             if !self.stages.all[id].is_dispatched {
-                self.dispatch_stage(id)?;
+                self.dispatch_stage(id);
             }
         }
         let paths = self.stages.all[target].paths;
         self.nodes.need_path(paths, "/");
-        Ok(())
     }
 
-    fn dispatch_stage(&mut self, id: StageId) -> Result<()> {
+    fn dispatch_stage(&mut self, id: StageId) {
         self.stages.inherit(id);
         let (hostname, network) = (self.hostname(), self.options.network);
         let target = self.target_platform.clone();
@@ -61,9 +61,28 @@ impl Lowering<'_> {
         for position in 0..self.stages.all[id].commands.len() {
             let mut command = self.stages.all[id].commands[position].clone();
             let lines = command.instruction.lines;
-            self.dispatch(id, &mut command).at(Some(lines))?;
+            if let Err(error) = self.dispatch(id, &mut command).at(Some(lines)) {
+                self.dispatch_failed(id, &command, error);
+            }
         }
-        Ok(())
+    }
+
+    /// Keeps what is wrong with an instruction, unless it may come of an earlier mistake. The instruction changed
+    /// nothing; what it would have set is missed from here on.
+    fn dispatch_failed(&mut self, id: StageId, command: &StageCommand, error: DockerfileError) {
+        let is_doubtful = self.stages.all[id].is_doubtful;
+        let Instruction { code, command: instruction, .. } = &command.instruction;
+        for mut error in error.into_all() {
+            if is_doubtful && error.kind.depends_on_variables(code) {
+                continue;
+            }
+            if command.is_on_build {
+                // A trigger stands elsewhere; its lines are those of the FROM.
+                error.part = Part::Whole;
+            }
+            self.note::<()>(Err(error));
+        }
+        self.stage(id).is_doubtful |= matches!(instruction, Command::Arg(_) | Command::Env(_));
     }
 
     /// The host name of steps; the build argument wins over the option.
@@ -102,7 +121,8 @@ impl Lowering<'_> {
             Command::Volume(volumes) => self.volume(id, volumes)?,
             Command::Stopsignal(name) => {
                 if !signal::is_known(name) {
-                    return Err(DockerfileErrorKind::Signal(name.clone()).into());
+                    let (name, nearest) = (name.clone(), signal::nearest(name));
+                    return Err(DockerfileErrorKind::Signal { name, nearest }).about(|| Part::Argument(0));
                 }
                 self.stage(id).image.config.stop_signal = Some(name.clone());
                 self.commit(id, format!("STOPSIGNAL {name}"));
@@ -119,15 +139,30 @@ impl Lowering<'_> {
     fn expand(&mut self, id: StageId, instruction: &mut Instruction) -> Result<()> {
         let environment = &self.stages.all[id].state.environment;
         let lex = &self.lex;
-        instruction
-            .command
-            .expand(&mut |word| Ok(lex.process_word(word, environment)?.value))
-            .map_err(DockerfileErrorKind::from)?;
+        if let Command::Run(run) = &instruction.command {
+            let mut expand = |word: &str| lex.process_word(word, environment).map(|expanded| expanded.value);
+            let flags = run.mount_flags().iter().enumerate();
+            let checked = flags.map(|(index, flag)| {
+                let mount = Mount::parse(flag, &mut expand).map_err(DockerfileErrorKind::from);
+                mount.about(|| Part::Flag("mount", index))
+            });
+            DockerfileError::first_of(checked.filter_map(Result::err).collect())?;
+        }
+        // A word that is wrong stays as it is, so that the others are looked at too.
+        let mut errors = Vec::new();
+        let mut expand = |lex: &Lex, word: &str| match lex.process_word(word, environment) {
+            Ok(expanded) => expanded.value,
+            Err(error) => {
+                errors.extend(Err::<(), _>(error).about(|| Part::Text(word.to_owned())).err());
+                word.to_owned()
+            }
+        };
+        let expanded = instruction.command.expand::<ShellError>(&mut |word| Ok(expand(lex, word)));
         let raw = Lex { skip_process_quotes: true, ..Lex::new('\\') };
-        instruction
-            .command
-            .expand_raw(&mut |word| Ok(raw.process_word(word, environment)?.value))
-            .map_err(|error: crate::shell::ShellError| DockerfileErrorKind::from(error).into())
+        let raw = instruction.command.expand_raw::<ShellError>(&mut |word| Ok(expand(&raw, word)));
+        DockerfileError::first_of(errors)?;
+        expanded.map_err(DockerfileErrorKind::from)?;
+        raw.map_err(|error| DockerfileErrorKind::from(error).into())
     }
 
     /// An entry of the history without a layer.
@@ -214,7 +249,8 @@ impl Lowering<'_> {
             }
             Some(_) => {
                 let stage = self.stages.all[id].counter.stage.clone();
-                return Err(DockerfileErrorKind::CopyFromLater { from: copy.from.clone(), stage }.into());
+                let error = DockerfileErrorKind::CopyFromLater { from: copy.from.clone(), stage };
+                return Err(error).about(|| Part::Flag("from", 0));
             }
         };
         let step = copy::CopyStep {
@@ -294,11 +330,18 @@ impl Lowering<'_> {
     fn expose(&mut self, id: StageId, words: &[String]) -> Result<()> {
         let environment = &self.stages.all[id].state.environment;
         let mut ports = Vec::new();
+        let mut errors = Vec::new();
         for word in words {
-            for expanded in self.lex.process_word(word, environment)?.words {
-                ports.extend(ports::parse(&expanded).0?);
-            }
+            let parsed = self.lex.process_word(word, environment).map_err(DockerfileErrorKind::from);
+            let parsed = parsed.and_then(|expanded| {
+                expanded.words.iter().try_for_each(|word| {
+                    ports.extend(ports::parse(word).0?);
+                    Ok(())
+                })
+            });
+            errors.extend(parsed.about(|| Part::Text(word.clone())).err());
         }
+        DockerfileError::first_of(errors)?;
         let text = format!("EXPOSE {}", go_list(&ports));
         self.stage(id).image.config.exposed_ports.extend(ports.into_iter().map(|port| (port, Empty {})));
         self.commit(id, text);
@@ -306,8 +349,8 @@ impl Lowering<'_> {
     }
 
     fn volume(&mut self, id: StageId, volumes: &[String]) -> Result<()> {
-        if volumes.iter().any(String::is_empty) {
-            return Err(DockerfileErrorKind::EmptyVolume.into());
+        if let Some(index) = volumes.iter().position(String::is_empty) {
+            return Err(DockerfileErrorKind::EmptyVolume).about(|| Part::Argument(index));
         }
         self.stage(id).image.config.volumes.extend(volumes.iter().map(|volume| (volume.clone(), Empty {})));
         self.commit(id, format!("VOLUME {}", go_list(volumes)));
@@ -315,13 +358,22 @@ impl Lowering<'_> {
     }
 
     fn arg(&mut self, id: StageId, arg: &Arg) -> Result<()> {
-        let mut texts = Vec::new();
+        let (mut texts, mut errors) = (Vec::new(), Vec::new());
         for definition in &arg.args {
             let mut definition = definition.clone();
             let stage = &self.stages.all[id];
             definition.value = match (self.build_args.get(&definition.key), &definition.value) {
                 (Some(given), _) => Some(given.clone()),
-                (None, Some(default)) => Some(self.lex.process_word(default, &stage.state.environment)?.value),
+                (None, Some(default)) => {
+                    let expanded = self.lex.process_word(default, &stage.state.environment);
+                    match expanded.about(|| Part::Text(default.clone())) {
+                        Ok(expanded) => Some(expanded.value),
+                        Err(error) => {
+                            errors.push(error);
+                            continue;
+                        }
+                    }
+                }
                 (None, None) => self.globals.value(&definition.key).map(str::to_owned),
             };
             let stage = self.stage(id);
@@ -337,7 +389,7 @@ impl Lowering<'_> {
             stage.build_args.push(definition);
         }
         self.commit(id, format!("ARG {}", texts.join(" ")));
-        Ok(())
+        DockerfileError::first_of(errors)
     }
 }
 

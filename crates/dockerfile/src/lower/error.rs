@@ -3,14 +3,16 @@
 use onetag_llb::GraphError;
 use onetag_oci::{DigestError, PlatformError, ReferenceError};
 
+use super::part::Part;
 use crate::chmod::ModeError;
 use crate::diagnostic::Diagnostic;
+use crate::file::Dockerfile;
 use crate::git::GitReferenceError;
 use crate::instruction::{ExpandFailure, MountError};
 use crate::ports::PortError;
 use crate::resolver::ResolveError;
-use crate::shell::ShellError;
-use crate::span::LineRange;
+use crate::shell::{ShellError, ShellErrorKind};
+use crate::span::{LineRange, Span};
 use crate::values::quote;
 
 /// An error of lowering, with the instructions it is about.
@@ -20,8 +22,12 @@ pub struct DockerfileError {
     pub kind: Box<DockerfileErrorKind>,
     /// The lines of the instructions that it is about, the innermost first; empty where no instruction is at fault.
     pub lines: Vec<LineRange>,
-    /// What else is wrong, where that could be told at the same time: other images that cannot be resolved.
+    /// The characters that it is about, where an instruction is at fault.
+    pub span: Option<Span>,
+    /// What else is wrong with the Dockerfile, in the order in which a build would come to it.
     pub others: Vec<DockerfileError>,
+    /// The part of the first instruction that it is about.
+    pub(crate) part: Part,
 }
 
 impl DockerfileError {
@@ -29,9 +35,47 @@ impl DockerfileError {
     pub(crate) fn first_of(errors: Vec<DockerfileError>) -> Result<()> {
         let mut errors = errors.into_iter();
         match errors.next() {
-            Some(first) => Err(DockerfileError { others: errors.collect(), ..first }),
+            Some(mut first) => {
+                first.others.extend(errors);
+                Err(first)
+            }
             None => Ok(()),
         }
+    }
+
+    /// All of them, each by itself.
+    pub fn into_all(mut self) -> Vec<DockerfileError> {
+        let others = std::mem::take(&mut self.others);
+        std::iter::once(self).chain(others.into_iter().flat_map(DockerfileError::into_all)).collect()
+    }
+
+    /// With the characters that it is about.
+    pub(crate) fn located(mut self, file: &Dockerfile) -> DockerfileError {
+        self.span = self.lines.first().and_then(|lines| self.part.span(file, *lines));
+        self.others = self.others.into_iter().map(|other| other.located(file)).collect();
+        self
+    }
+
+    /// What a user is told of all of them: the one at which BuildKit stops, then the others by line.
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        let mut diagnostics = vec![self.diagnostic()];
+        diagnostics.extend(self.others.iter().flat_map(DockerfileError::diagnostics));
+        crate::diagnostic::sort_others(&mut diagnostics);
+        diagnostics
+    }
+
+    /// What a user is told of it: the message with its causes, the place, and what to do about it.
+    pub fn diagnostic(&self) -> Diagnostic {
+        let mut message = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            message.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        let lines = self.lines.last().or(self.lines.first()).copied();
+        let mut diagnostic = Diagnostic::error(crate::redact::user_info(&message), lines).with_span(self.span);
+        diagnostic.help = self.kind.help();
+        diagnostic
     }
 }
 
@@ -49,7 +93,13 @@ impl std::error::Error for DockerfileError {
 
 impl<K: Into<DockerfileErrorKind>> From<K> for DockerfileError {
     fn from(kind: K) -> DockerfileError {
-        DockerfileError { kind: Box::new(kind.into()), lines: Vec::new(), others: Vec::new() }
+        DockerfileError {
+            kind: Box::new(kind.into()),
+            lines: Vec::new(),
+            span: None,
+            others: Vec::new(),
+            part: Part::Whole,
+        }
     }
 }
 
@@ -68,6 +118,9 @@ pub(crate) type Result<T> = std::result::Result<T, DockerfileError>;
 pub(crate) trait At<T> {
     /// Adds the lines of an instruction.
     fn at(self, lines: Option<LineRange>) -> Result<T>;
+
+    /// Says which part of the instruction it is about, unless that has been said more closely.
+    fn about(self, part: impl FnOnce() -> Part) -> Result<T>;
 }
 
 impl<T, E: Into<DockerfileError>> At<T> for std::result::Result<T, E> {
@@ -75,6 +128,17 @@ impl<T, E: Into<DockerfileError>> At<T> for std::result::Result<T, E> {
         self.map_err(|error| {
             let mut error = error.into();
             error.lines.extend(lines);
+            error.others.iter_mut().for_each(|other| other.lines.extend(lines));
+            error
+        })
+    }
+
+    fn about(self, part: impl FnOnce() -> Part) -> Result<T> {
+        self.map_err(|error| {
+            let mut error = error.into();
+            if error.part == Part::Whole {
+                error.part = part();
+            }
             error
         })
     }
@@ -262,8 +326,13 @@ pub enum DockerfileErrorKind {
     #[error("VOLUME specified can not be an empty string")]
     EmptyVolume,
     /// `STOPSIGNAL` names no signal.
-    #[error("invalid signal: {0}")]
-    Signal(String),
+    #[error("invalid signal: {name}{}", did_you_mean(.nearest))]
+    Signal {
+        /// As written, its variables expanded.
+        name: String,
+        /// A signal that was probably meant.
+        nearest: Option<String>,
+    },
     /// Heredocs of a `RUN` in exec form.
     #[error("parsing produced an invalid run command: {0:?}")]
     RunHeredoc(Vec<String>),
@@ -279,6 +348,78 @@ pub enum DockerfileErrorKind {
     /// The collected operations make no graph.
     #[error(transparent)]
     Graph(#[from] GraphError),
+}
+
+impl DockerfileErrorKind {
+    /// Whether it may only be an error because a variable in the instruction lacks its value.
+    pub(crate) fn depends_on_variables(&self, code: &str) -> bool {
+        match self {
+            DockerfileErrorKind::Shell(error) => matches!(
+                error.kind,
+                ShellErrorKind::Required { .. } | ShellErrorKind::Pattern { .. } | ShellErrorKind::TooLong
+            ),
+            // The folder that a relative path is joined to comes from a base image.
+            DockerfileErrorKind::MountTarget(_) => {
+                code.contains('$') || !["target=/", "dst=/", "destination=/"].iter().any(|path| code.contains(path))
+            }
+            _ => code.contains('$'),
+        }
+    }
+
+    /// What was expected, where the message does not say it.
+    pub fn help(&self) -> Option<String> {
+        use DockerfileErrorKind as Kind;
+        let text = match self {
+            Kind::Shell(error) => return shell_help(&error.kind),
+            Kind::BlankBase(_) => "give the variable a default above the first FROM: ARG NAME=image".to_owned(),
+            Kind::EmptyPlatform { nearest: None, .. } | Kind::Platform { nearest: None, .. } => {
+                "write os/architecture, as in linux/arm64, or $BUILDPLATFORM".to_owned()
+            }
+            Kind::StageIndex(_) => "stages are counted from 0; their names are safer: FROM … AS name".to_owned(),
+            Kind::CopyFromLater { .. } | Kind::MountFromLater { .. } => {
+                "put the stage that is read from above the one that reads".to_owned()
+            }
+            Kind::Mount(error) => return error.help(),
+            Kind::MountTarget(_) => "mount below the root: target=/dir".to_owned(),
+            Kind::SshSource => "name the agent with id: --mount=type=ssh,id=default".to_owned(),
+            Kind::Chmod(_) | Kind::ChmodSymbolic { .. } => {
+                "write octal digits, as in 755, or a symbolic mode, as in u=rwX,go=rX".to_owned()
+            }
+            Kind::Checksum { .. } => {
+                "write the algorithm and the digest: sha256:… with 64 hexadecimal digits".to_owned()
+            }
+            Kind::ChecksumSources => "write an ADD for each source".to_owned(),
+            Kind::ChecksumLocal => "files of the context need no checksum: leave it out".to_owned(),
+            Kind::CopyGit | Kind::CopyUrl => "write ADD in place of COPY".to_owned(),
+            Kind::Port(_) => "write a port or a range of ports, as in 80, 53/udp or 8000-8010/tcp".to_owned(),
+            Kind::EmptyVolume => "write a path: VOLUME /data".to_owned(),
+            Kind::Signal { nearest: None, .. } => "write a signal's name or number: SIGTERM, or 15".to_owned(),
+            _ => return None,
+        };
+        Some(text)
+    }
+}
+
+fn shell_help(kind: &ShellErrorKind) -> Option<String> {
+    let text = match kind {
+        ShellErrorKind::SingleQuote | ShellErrorKind::DoubleQuote => {
+            "close the quote, or put the escape character before it".to_owned()
+        }
+        ShellErrorKind::Unclosed(_) | ShellErrorKind::MissingBrace => "close the brace: ${name}".to_owned(),
+        ShellErrorKind::MissingSlash => "write ${name/pattern/replacement}".to_owned(),
+        ShellErrorKind::BadSubstitution => "write $name or ${name}".to_owned(),
+        ShellErrorKind::Modifier(modifier) if modifier == "\u{fffd}" => "close the brace: ${name}".to_owned(),
+        ShellErrorKind::Modifier(_) => {
+            "the forms are ${name:-word}, ${name:+word}, ${name:?word}, ${name#pattern}, ${name%pattern} and \
+             ${name/pattern/word}"
+                .to_owned()
+        }
+        ShellErrorKind::Required { name, .. } => {
+            format!("give it a value: --build-arg {name}=…, or a default in its ARG")
+        }
+        _ => return None,
+    };
+    Some(text)
 }
 
 fn did_you_mean(nearest: &Option<String>) -> String {

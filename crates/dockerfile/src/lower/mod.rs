@@ -17,10 +17,12 @@ mod dispatch;
 mod environment;
 mod epoch;
 mod error;
+mod mistakes;
 mod mounts;
 mod names;
 mod nodes;
 mod options;
+mod part;
 mod paths;
 mod resolve;
 mod run;
@@ -32,9 +34,10 @@ use onetag_oci::Platform;
 
 pub use context::{lower_context, lower_download};
 pub use error::{DockerfileError, DockerfileErrorKind};
+pub use mistakes::mistakes;
 pub use options::{LowerOptions, Lowered, MainContext, NoCache, UsedImage};
 
-use crate::file::Dockerfile;
+use crate::file::{Dockerfile, MAX_ERRORS};
 use crate::resolver::Resolver;
 use crate::shell::Lex;
 use crate::suggest;
@@ -52,18 +55,9 @@ const SCRATCH: &str = "scratch";
 /// # Errors
 /// An instruction that means nothing, a stage or an image that does not exist; see [`DockerfileErrorKind`].
 pub fn lower(file: &Dockerfile, options: &LowerOptions, resolver: &dyn Resolver) -> Result<Lowered> {
-    let last = file.stages.last().ok_or(DockerfileErrorKind::NoStages)?;
-    let stage_name = options.target.as_deref().filter(|target| !target.is_empty()).unwrap_or(&last.name);
     let mut lowering = Lowering::new(file, options, resolver);
-    let globals = GlobalArguments::new(file, options, &lowering.target_platform, stage_name, &lowering.lex)?;
-    lowering.globals = globals.list;
-    lowering.resolve_epoch()?;
-    lowering.collect_stages()?;
-    let target = lowering.target()?;
-    lowering.tie_commands()?;
-    lowering.resolve_stages(target)?;
-    lowering.dispatch_stages(target)?;
-    lowering.finish(target)
+    let lowered = lowering.apply().and_then(|target| lowering.finish(target));
+    lowered.map_err(|error| error.located(file))
 }
 
 /// The lowering at work.
@@ -84,6 +78,10 @@ struct Lowering<'a> {
     /// Stands for the main context until all paths are known.
     context: NodeId,
     images: Vec<UsedImage>,
+    /// What is wrong, in the order in which it was come to: the first is what BuildKit stops at.
+    errors: Vec<DockerfileError>,
+    /// Whether arguments may lack the values that they should have.
+    is_doubtful: bool,
 }
 
 impl<'a> Lowering<'a> {
@@ -103,11 +101,70 @@ impl<'a> Lowering<'a> {
             stages: Stages::default(),
             context,
             images: Vec::new(),
+            errors: Vec::new(),
+            is_doubtful: false,
         }
+    }
+
+    /// Goes through everything that the target needs. Mistakes do not stop it, as long as what follows can be judged
+    /// without what went wrong.
+    fn apply(&mut self) -> Result<StageId> {
+        let last = self.file.stages.last().ok_or(DockerfileErrorKind::NoStages)?;
+        let stage_name = self.options.target.as_deref().filter(|target| !target.is_empty()).unwrap_or(&last.name);
+        let globals = GlobalArguments::new(self.file, self.options, &self.target_platform, stage_name, &self.lex);
+        self.globals = globals.list;
+        for error in globals.errors {
+            self.note_unless_doubtful("", error);
+            self.is_doubtful = true;
+        }
+        let epoch = self.resolve_epoch();
+        self.note(epoch);
+        self.collect_stages();
+        let target = self.target();
+        let Some(target) = self.note(target) else { return Err(self.failure()) };
+        self.tie_commands();
+        if let Some(circle) = self.circle() {
+            self.note::<()>(Err(circle));
+            return Err(self.failure());
+        }
+        if let [only] = self.stages.all.as_mut_slice() {
+            only.counter.stage.clear();
+        }
+        self.resolve_stages(target);
+        self.dispatch_stages(target);
+        if self.errors.is_empty() { Ok(target) } else { Err(self.failure()) }
     }
 }
 
 impl Lowering<'_> {
+    /// Keeps what is wrong, as far as there is room.
+    fn note<T>(&mut self, result: Result<T>) -> Option<T> {
+        let error = match result {
+            Ok(value) => return Some(value),
+            Err(error) => error,
+        };
+        let room = MAX_ERRORS - self.errors.len().min(MAX_ERRORS);
+        self.errors.extend(error.into_all().into_iter().filter(|error| !mistakes::was_not_asked(error)).take(room));
+        None
+    }
+
+    /// As [`Lowering::note`], unless it may come of a variable that lacks its value.
+    fn note_unless_doubtful(&mut self, code: &str, error: DockerfileError) {
+        let is_doubtful = self.is_doubtful;
+        let errors =
+            error.into_all().into_iter().filter(|error| !(is_doubtful && error.kind.depends_on_variables(code)));
+        for error in errors.collect::<Vec<_>>() {
+            self.note::<()>(Err(error));
+        }
+    }
+
+    /// All that is wrong, as one error.
+    fn failure(&mut self) -> DockerfileError {
+        let errors = std::mem::take(&mut self.errors);
+        // Nothing at all is left of what could not be asked for.
+        DockerfileError::first_of(errors).err().unwrap_or_else(|| DockerfileErrorKind::NoStages.into())
+    }
+
     fn stage(&mut self, id: StageId) -> &mut StageState {
         &mut self.stages.all[id]
     }
@@ -123,29 +180,27 @@ impl Lowering<'_> {
     }
 
     /// Ties instructions to the stages and images that they take files from.
-    fn tie_commands(&mut self) -> Result<()> {
+    fn tie_commands(&mut self) {
         for id in 0..self.stages.all.len() {
             for position in 0..self.stages.all[id].commands.len() {
                 let instruction = self.stages.all[id].commands[position].instruction.clone();
-                let sources = self.sources_of(&instruction)?;
+                let sources = self.sources_of(&instruction).at(Some(instruction.lines));
+                let sources = self.note(sources).unwrap_or_default();
                 sources.iter().for_each(|&source| self.stage(id).need(source, instruction.lines));
                 self.stage(id).commands[position].sources = sources;
             }
         }
-        if let Some((stage, lines)) = self.stages.circle() {
-            let name = self.stages.all[stage].counter.stage.clone();
-            let kind = Box::new(DockerfileErrorKind::Circular(name));
-            return Err(DockerfileError { kind, lines, others: Vec::new() });
-        }
-        if let [only] = self.stages.all.as_mut_slice() {
-            only.counter.stage.clear();
-        }
-        Ok(())
+    }
+
+    fn circle(&self) -> Option<DockerfileError> {
+        let (stage, lines) = self.stages.circle()?;
+        let name = self.stages.all[stage].counter.stage.clone();
+        Some(DockerfileError { lines, ..DockerfileErrorKind::Circular(name).into() })
     }
 
     /// Puts the triggers of base images and base stages in front of a stage's instructions. Returns whether they
     /// take files from anywhere, which then has to be resolved.
-    fn add_triggers(&mut self, id: StageId) -> Result<bool> {
+    fn add_triggers(&mut self, id: StageId) -> bool {
         let stage = self.stage(id);
         let mut triggers = stage.image.config.on_build.clone();
         let lines = stage.lines.unwrap_or_default();
@@ -159,15 +214,19 @@ impl Lowering<'_> {
             }));
         }
         if triggers.is_empty() {
-            return Ok(false);
+            return false;
         }
         let mut commands = Vec::with_capacity(triggers.len());
         let mut has_sources = false;
         for trigger in &triggers {
-            let instruction = crate::file::parse_trigger(trigger, lines)
+            let trigger = crate::file::parse_trigger(trigger, lines)
                 .map_err(|diagnostic| DockerfileErrorKind::Trigger(Box::new(diagnostic)))
-                .at(Some(lines))?;
-            let sources = self.sources_of(&instruction).at(Some(lines))?;
+                .at(Some(lines))
+                .and_then(|instruction| {
+                    let sources = self.sources_of(&instruction).at(Some(lines))?;
+                    Ok((instruction, sources))
+                });
+            let Some((instruction, sources)) = self.note(trigger) else { continue };
             has_sources |= !sources.is_empty();
             sources.iter().for_each(|&source| self.stage(id).need(source, lines));
             commands.push(StageCommand { instruction, sources, is_on_build: true });
@@ -177,11 +236,11 @@ impl Lowering<'_> {
         commands.append(&mut stage.commands);
         stage.commands = commands;
         stage.image.config.on_build.clear();
-        Ok(has_sources)
+        has_sources
     }
 
     /// Everything is applied: makes the graph and the last changes of the config.
-    fn finish(mut self, target: StageId) -> Result<Lowered> {
+    fn finish(&mut self, target: StageId) -> Result<Lowered> {
         let labels = self.options.labels.iter().map(|(name, value)| (name.clone(), value.clone()));
         self.stages.all[target].image.config.labels.extend(labels);
         let needed = self.nodes.path_set();
@@ -208,9 +267,9 @@ impl Lowering<'_> {
             graph,
             image,
             base: stage.base_image.clone(),
-            platform: self.target_platform,
+            platform: self.target_platform.clone(),
             epoch: self.epoch,
-            images: self.images,
+            images: std::mem::take(&mut self.images),
         })
     }
 }

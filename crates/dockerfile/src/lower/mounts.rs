@@ -5,8 +5,9 @@ use onetag_llb::{
     SecretEnvironment, SecretMount, SshMount, capability,
 };
 
-use super::error::Result;
+use super::error::{At, DockerfileError, Result};
 use super::nodes::{FileNode, MountNode, NodeKind, NodeOptions, Output};
+use super::part::Part;
 use super::stage::StageId;
 use super::{DockerfileErrorKind, Lowering, paths};
 use crate::instruction::{self, MountType, Sharing};
@@ -38,14 +39,19 @@ impl Lowering<'_> {
         sources: &[StageId],
         parts: &mut RunParts,
     ) -> Result<()> {
-        for (mount, &source) in mounts.iter().zip(sources) {
-            match mount.kind {
-                MountType::Secret => add_secret(mount, parts)?,
-                MountType::Ssh => add_agent(mount, parts)?,
-                MountType::Bind | MountType::Cache | MountType::Tmpfs => self.add_mount(id, mount, source, parts)?,
-            }
+        let mut errors = Vec::new();
+        for (index, (mount, &source)) in mounts.iter().zip(sources).enumerate() {
+            let added = match mount.kind {
+                MountType::Secret => {
+                    add_secret(mount, parts);
+                    Ok(())
+                }
+                MountType::Ssh => add_agent(mount, parts),
+                MountType::Bind | MountType::Cache | MountType::Tmpfs => self.add_mount(id, mount, source, parts),
+            };
+            errors.extend(added.about(|| Part::Flag("mount", index)).err());
         }
-        Ok(())
+        DockerfileError::first_of(errors)
     }
 
     fn add_mount(
@@ -129,7 +135,7 @@ impl Lowering<'_> {
     }
 }
 
-fn add_secret(mount: &instruction::Mount, parts: &mut RunParts) -> Result<()> {
+fn add_secret(mount: &instruction::Mount, parts: &mut RunParts) {
     let id = match (mount.source.as_str(), mount.id.as_str(), mount.target.as_str()) {
         ("", "", target) => paths::base(target),
         ("", id, _) => id,
@@ -143,14 +149,13 @@ fn add_secret(mount: &instruction::Mount, parts: &mut RunParts) -> Result<()> {
         parts.exec.secret_environment.push(secret);
     }
     let target = match mount.target.as_str() {
-        "" if mount.env.is_some() => return Ok(()),
+        "" if mount.env.is_some() => return,
         "" => format!("/run/secrets/{}", paths::base(id)),
         target => target.to_owned(),
     };
     let (uid, gid, mode) = ownership(mount, 0o400);
     let secret = SecretMount { id: id.to_owned(), uid, gid, mode, optional };
     parts.secrets.push(Mount { target, output: Some(0), kind: MountKind::Secret(secret), ..Mount::default() });
-    Ok(())
 }
 
 fn add_agent(mount: &instruction::Mount, parts: &mut RunParts) -> Result<()> {

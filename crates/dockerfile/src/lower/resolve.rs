@@ -8,8 +8,9 @@ use onetag_oci::{ImageConfig, Platform, Reference};
 use super::environment::{EnvironmentList, split_line};
 use super::error::{At, Result};
 use super::nodes::{FileNode, LocalNode, NodeKind, NodeOptions, Output, PathSet};
+use super::part::Part;
 use super::stage::{FoundContext, StageId, State};
-use super::{DockerfileError, DockerfileErrorKind, Lowering, MainContext, SCRATCH, UsedImage, config};
+use super::{DockerfileErrorKind, Lowering, MainContext, SCRATCH, UsedImage, config};
 use crate::git::GitReference;
 use crate::ignore;
 use crate::redact;
@@ -18,7 +19,7 @@ use crate::suggest;
 
 impl Lowering<'_> {
     /// Resolves everything that the target needs. Triggers of base images may need more, which is then resolved too.
-    pub(crate) fn resolve_stages(&mut self, target: StageId) -> Result<()> {
+    pub(crate) fn resolve_stages(&mut self, target: StageId) {
         loop {
             let reachable = self.stages.reachable(target);
             let wanted: Vec<StageId> = (0..self.stages.all.len())
@@ -29,25 +30,26 @@ impl Lowering<'_> {
                 })
                 .collect();
             self.prefetch(&wanted);
-            // All that cannot be resolved is told at once.
-            let mut errors = Vec::new();
             for id in wanted {
-                if let Err(error) = self.resolve_base(id).at(self.stages.all[id].lines) {
-                    errors.push(error);
-                    continue;
+                let (lines, part) = self.stages.all[id].origin.clone().unzip();
+                let resolved = self.resolve_base(id).about(|| part.unwrap_or(Part::Whole)).at(lines);
+                if self.note(resolved).is_none() {
+                    let platform = self.target_platform.clone();
+                    let stage = self.stage(id);
+                    stage.image = config::empty_image(&platform);
+                    stage.is_doubtful = true;
                 }
                 let stage = self.stage(id);
                 stage.is_resolved = true;
                 stage.is_dispatched |= stage.is_unregistered;
             }
-            DockerfileError::first_of(errors)?;
             let mut has_new_sources = false;
             for id in (0..reachable.len()).filter(|&id| reachable[id]) {
                 self.stages.inherit(id);
-                has_new_sources |= self.add_triggers(id)?;
+                has_new_sources |= self.add_triggers(id);
             }
             if !has_new_sources {
-                return Ok(());
+                return;
             }
         }
     }
@@ -55,7 +57,7 @@ impl Lowering<'_> {
     fn prefetch(&self, wanted: &[StageId]) {
         let image = |&id: &StageId| {
             let stage = &self.stages.all[id];
-            if stage.named_context.is_some() || stage.base_name == SCRATCH {
+            if stage.named_context.is_some() || stage.base_name == SCRATCH || stage.is_broken {
                 return None;
             }
             let reference = Reference::parse(&stage.base_name).ok()?.with_default_tag();
@@ -87,6 +89,11 @@ impl Lowering<'_> {
 
     fn resolve_base(&mut self, id: StageId) -> Result<()> {
         let stage = &self.stages.all[id];
+        if stage.is_broken {
+            let image = config::empty_image(&self.target_platform);
+            self.stage(id).image = image;
+            return Ok(());
+        }
         if let Some(found) = stage.named_context.clone() {
             return self.resolve_named_stage(id, &found);
         }

@@ -3,10 +3,11 @@
 use onetag_llb::{ExecMeta, Mount, MountKind, NetworkMode, SecurityMode, capability};
 
 use super::environment::EnvironmentList;
-use super::error::Result;
+use super::error::{At, Result};
 use super::mounts::RunParts;
 use super::names::{step_text, summarize};
 use super::nodes::{MountNode, NodeKind, NodeOptions};
+use super::part::Part;
 use super::stage::{StageCommand, StageId};
 use super::{DockerfileErrorKind, Lowering, arguments, config};
 use crate::instruction::{ArgDefinition, CommandLine, Run, RunNetwork, RunSecurity};
@@ -19,7 +20,7 @@ const SCRIPT_FOLDER: &str = "/dev/pipes/";
 impl Lowering<'_> {
     pub(crate) fn run(&mut self, id: StageId, command: &StageCommand, run: &Run) -> Result<()> {
         if !run.devices().is_empty() {
-            return Err(DockerfileErrorKind::Device.into());
+            return Err(DockerfileErrorKind::Device).about(|| Part::Flag("device", 0));
         }
         let paths = self.stages.all[id].paths;
         self.nodes.need_path(paths, "/");

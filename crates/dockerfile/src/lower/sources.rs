@@ -1,6 +1,7 @@
 //! Collecting stages, and which stages and images an instruction takes files from.
 
 use super::error::{At, Result};
+use super::part::Part;
 use super::stage::{FoundContext, StageCommand, StageId, StageState};
 use super::{DockerfileErrorKind, Lowering, SCRATCH};
 use crate::instruction::{Command, Instruction, Stage};
@@ -13,45 +14,54 @@ use onetag_oci::{Platform, Reference};
 
 impl Lowering<'_> {
     /// Expands what `FROM` says and numbers the steps.
-    pub(crate) fn collect_stages(&mut self) -> Result<()> {
+    pub(crate) fn collect_stages(&mut self) {
         let file = self.file;
         for (position, stage) in file.stages.iter().enumerate() {
-            self.collect_stage(position, stage)?;
+            if let Err(error) = self.collect_stage(position, stage) {
+                self.note_unless_doubtful(&stage.code, error);
+                // It keeps its place and its name, so that the others can be judged.
+                let mut state = self.new_stage(position, stage, SCRATCH);
+                (state.is_broken, state.is_doubtful) = (true, true);
+                self.stages.add(state);
+            }
         }
-        Ok(())
     }
 
-    fn collect_stage(&mut self, position: usize, stage: &Stage) -> Result<()> {
-        let lines = Some(stage.lines);
-        let base = self.lex.process_word(&stage.base, &self.globals).at(lines)?.value;
-        if base.is_empty() {
-            return Err(DockerfileErrorKind::BlankBase(stage.base.clone())).at(lines);
-        }
-        let base = self.target_of(&base).map_or(base, |stage| self.stages.all[stage].given_name.clone());
-        let mut state = StageState::new(&base, lines, &mut self.nodes);
+    fn new_stage(&mut self, position: usize, stage: &Stage, base: &str) -> StageState {
+        let mut state = StageState::new(base, Some(stage.lines), &mut self.nodes);
+        state.origin = Some((stage.lines, Part::Argument(0)));
+        state.is_doubtful = self.is_doubtful;
         state.given_name.clone_from(&stage.name);
         state.code.clone_from(&stage.code);
-        state.counter.stage.clone_from(&stage.name);
+        state.counter.stage = if stage.name.is_empty() { format!("stage-{position}") } else { stage.name.clone() };
         state.counter.with_platform = self.options.multi_platform;
-        if !stage.platform.is_empty() {
-            state.platform = Some(self.stage_platform(&stage.platform).at(lines)?);
-        }
         let command = |instruction: &Instruction| StageCommand {
             instruction: instruction.clone(),
             sources: Vec::new(),
             is_on_build: false,
         };
         state.commands = stage.instructions.iter().map(command).collect();
+        state
+    }
+
+    fn collect_stage(&mut self, position: usize, stage: &Stage) -> Result<()> {
+        let lines = Some(stage.lines);
+        let base = self.stage_base(&stage.base).about(|| Part::Argument(0)).at(lines)?;
+        let base = self.target_of(&base).map_or(base, |stage| self.stages.all[stage].given_name.clone());
+        let mut state = self.new_stage(position, stage, &base);
+        if !stage.platform.is_empty() {
+            let platform = self.stage_platform(&stage.platform).about(|| Part::Flag("platform", 0)).at(lines)?;
+            state.platform = Some(platform);
+        }
         if !stage.name.is_empty() {
             let platform = state.platform.clone();
-            state.named_context = self.find_context(&stage.name, platform.as_ref())?;
+            let found = self.find_context(&stage.name, platform.as_ref());
+            state.named_context = found.about(|| Part::Argument(2)).at(lines)?;
             if state.named_context.is_some() {
                 let id = self.stages.add(state);
                 self.stage(id).base = None;
                 return Ok(());
             }
-        } else {
-            state.counter.stage = format!("stage-{position}");
         }
         state.ignore_cache = self.options.no_cache.covers(&stage.name);
         let id = self.stages.add(state);
@@ -60,6 +70,11 @@ impl Lowering<'_> {
         let steps = state.commands.iter().filter(|command| is_step(&command.instruction.command)).count();
         state.counter.total = steps + usize::from(is_image);
         Ok(())
+    }
+
+    fn stage_base(&self, expression: &str) -> Result<String> {
+        let base = self.lex.process_word(expression, &self.globals)?.value;
+        if base.is_empty() { Err(DockerfileErrorKind::BlankBase(expression.to_owned()).into()) } else { Ok(base) }
     }
 
     fn stage_platform(&self, expression: &str) -> Result<Platform> {
@@ -103,18 +118,21 @@ impl Lowering<'_> {
     pub(crate) fn sources_of(&mut self, instruction: &Instruction) -> Result<Vec<StageId>> {
         match &instruction.command {
             Command::Copy(copy) if !copy.from.is_empty() => {
-                Ok(vec![self.copy_source(&copy.from, Some(instruction.lines))?])
+                let origin = (instruction.lines, Part::Flag("from", 0));
+                Ok(vec![self.copy_source(&copy.from, origin).about(|| Part::Flag("from", 0))?])
             }
             Command::Run(run) => {
                 let from = |from: &String| if from.is_empty() { SCRATCH.to_owned() } else { from.clone() };
                 let names: Vec<String> = run.mounts().iter().map(|mount| from(&mount.from)).collect();
-                Ok(names.iter().map(|name| self.stage_or_image(name, None)).collect())
+                let origin = |index| (instruction.lines, Part::Flag("mount", index));
+                let images = names.iter().enumerate();
+                Ok(images.map(|(index, name)| self.stage_or_image(name, None, origin(index))).collect())
             }
             _ => Ok(Vec::new()),
         }
     }
 
-    fn copy_source(&mut self, from: &str, lines: Option<LineRange>) -> Result<StageId> {
+    fn copy_source(&mut self, from: &str, origin: (LineRange, Part)) -> Result<StageId> {
         if self.lex.process_word(from, &Variables::new())?.value != from {
             return Err(DockerfileErrorKind::FromVariable.into());
         }
@@ -123,7 +141,7 @@ impl Lowering<'_> {
                 .ok()
                 .filter(|&position| position < self.stages.all.len())
                 .ok_or_else(|| DockerfileErrorKind::StageIndex(index).into()),
-            Err(_) => Ok(self.stage_or_image(from, lines)),
+            Err(_) => Ok(self.stage_or_image(from, Some(origin.0), origin)),
         }
     }
 
@@ -135,12 +153,14 @@ impl Lowering<'_> {
         }
     }
 
-    fn stage_or_image(&mut self, name: &str, lines: Option<LineRange>) -> StageId {
+    /// `lines` are what the graph says of an image, `origin` is where it is named.
+    fn stage_or_image(&mut self, name: &str, lines: Option<LineRange>, origin: (LineRange, Part)) -> StageId {
         if let Some(id) = self.target_of(name).or_else(|| self.stages.by_name(name)) {
             return id;
         }
         let mut image = StageState::new(name, lines, &mut self.nodes);
         image.is_unregistered = true;
+        image.origin = Some(origin);
         self.stages.add(image)
     }
 }

@@ -8,6 +8,7 @@ use onetag_oci::{ImageConfig, Platform};
 use super::environment::EnvironmentList;
 use super::names::StepCounter;
 use super::nodes::{Nodes, Output, PathSet};
+use super::part::Part;
 use crate::instruction::{ArgDefinition, Instruction};
 use crate::resolver::NamedContext;
 use crate::span::LineRange;
@@ -67,6 +68,8 @@ pub(crate) struct StageState {
     pub code: String,
     /// The lines of the `FROM`, or of the instruction that takes files from an image.
     pub lines: Option<LineRange>,
+    /// Where its name stands, for messages.
+    pub origin: Option<(LineRange, Part)>,
     pub state: State,
     pub image: ImageConfig,
     pub named_context: Option<FoundContext>,
@@ -78,6 +81,10 @@ pub(crate) struct StageState {
     pub is_dispatched: bool,
     pub is_resolved: bool,
     pub on_build_done: bool,
+    /// Whether it is not known what it begins with, because its `FROM` is wrong.
+    pub is_broken: bool,
+    /// Whether variables may lack the values that they should have.
+    pub is_doubtful: bool,
     /// Stages that instructions take files from, with the instructions' lines.
     pub needs: Vec<(StageId, LineRange)>,
     pub build_args: Vec<ArgDefinition>,
@@ -101,6 +108,7 @@ impl StageState {
             given_name: String::new(),
             code: String::new(),
             lines,
+            origin: None,
             state: State::of(None),
             image: ImageConfig::default(),
             named_context: None,
@@ -110,6 +118,8 @@ impl StageState {
             is_dispatched: false,
             is_resolved: false,
             on_build_done: false,
+            is_broken: false,
+            is_doubtful: false,
             needs: Vec::new(),
             build_args: Vec::new(),
             commands: Vec::new(),
@@ -176,7 +186,7 @@ impl Stages {
         let base = &self.all[base];
         let (state, platform, paths) = (base.state.clone(), base.platform.clone(), base.paths);
         let (mut image, base_image) = (base.image.clone(), base.base_image.clone());
-        let build_args = base.build_args.clone();
+        let (build_args, is_doubtful) = (base.build_args.clone(), base.is_doubtful);
         // Triggers are for the stage that builds upon the image, not for those that build upon that stage.
         image.config.on_build.clear();
         let stage = &mut self.all[id];
@@ -186,6 +196,7 @@ impl Stages {
         stage.base_image = base_image;
         stage.paths = paths;
         stage.build_args.extend(build_args);
+        stage.is_doubtful |= is_doubtful;
     }
 
     /// The first stage that needs itself, with the lines of the instructions on the way.

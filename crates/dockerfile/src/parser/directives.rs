@@ -40,6 +40,11 @@ impl DirectiveParser {
         DirectiveParser { comment, line, seen: Vec::new(), done: false }
     }
 
+    /// There are none any more.
+    pub(super) fn finish(&mut self) {
+        self.done = true;
+    }
+
     /// The directive on the next line, if it is one.
     pub(super) fn line(&mut self, line: &str) -> Result<Option<Directive>, DirectiveError> {
         self.line += 1;

@@ -29,6 +29,11 @@ impl<'a> Lines<'a> {
         Lines { text, position: 0, number: 0, too_long: false }
     }
 
+    /// Goes on at a line, counted from 1.
+    pub(super) fn skip_to(&mut self, line: u32) {
+        while self.number + 1 < line && self.next().is_some() {}
+    }
+
     pub(super) fn next(&mut self) -> Option<&'a str> {
         let rest = &self.text[self.position..];
         if rest.is_empty() || self.too_long {

@@ -190,6 +190,15 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// Begins at a line, counted from 1, below the parser directives.
+    pub(crate) fn at_line(text: &'a str, line: u32, escape: char) -> Self {
+        let mut parser = Parser::new(text);
+        parser.lines.skip_to(line);
+        parser.directives.finish();
+        parser.escape = escape;
+        parser
+    }
+
     /// The escape character; known for sure once the first instruction is read.
     pub fn escape(&self) -> char {
         self.escape

@@ -359,7 +359,7 @@ fn errors_name_the_nearest() {
         ("FROM base\nRUN --mount=target=/ a\n", "", "invalid mount target", Some(2)),
         ("FROM base\nRUN --mount=type=ssh,source=a b\n", "", "ssh does not support source", Some(2)),
         ("FROM --platform=$TARGETPLATFROM base\n", "", "(did you mean TARGETPLATFORM?)", Some(1)),
-        ("FROM base\nCOPY --from=$A x /\n", "", "variable expansion is not supported for --from", None),
+        ("FROM base\nCOPY --from=$A x /\n", "", "variable expansion is not supported for --from", Some(2)),
         ("FROM base\nADD --checksum=sha256:00 a /\n", "", "checksum requires HTTP(S) or Git sources", Some(2)),
         ("FROM base\nCOPY --chmod=8888 a /\n", "", "between 0 and 07777", Some(2)),
         ("FROM absent\n", "", "absent: failed to resolve source metadata", Some(1)),

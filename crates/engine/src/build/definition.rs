@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use onetag_dockerfile::diagnostic::{excerpt, list, render};
+use onetag_dockerfile::diagnostic::{excerpt, render};
 use onetag_dockerfile::span::LineRange;
-use onetag_dockerfile::{DockerfileError, MainContext, parse};
+use onetag_dockerfile::{DockerfileError, LowerOptions, MainContext, mistakes, parse};
 use onetag_oci::Digest;
 
 use super::{BuildContext, BuildError, BuildRequest, CONTEXT, Dockerfile, DockerfileSource};
@@ -73,6 +73,13 @@ impl Definition {
         let Text { name, path, content, context } = text;
         let (file, diagnostics) = parse(&content);
         if !diagnostics.is_empty() {
+            let options = LowerOptions {
+                build_args: request.build_args.clone(),
+                target: request.target.clone(),
+                target_platform: request.platforms.first().cloned(),
+                ..LowerOptions::default()
+            };
+            let diagnostics = mistakes(&file, &options, diagnostics);
             let excerpt = render(&name, &file.source, &diagnostics);
             return Err(BuildError::Syntax { diagnostics, excerpt });
         }
@@ -95,11 +102,9 @@ impl Definition {
     }
 
     pub(super) fn lowering_error(&self, error: DockerfileError) -> BuildError {
-        let mut excerpt = error.lines.last().and_then(|lines| self.excerpt(std::slice::from_ref(lines)));
-        if !self.file.late_errors.is_empty() {
-            let others = list(&self.name, &self.file.source, &self.file.late_errors);
-            excerpt.get_or_insert_default().push_str(&others);
-        }
+        let diagnostics = error.diagnostics();
+        let excerpt = render(&self.name, &self.file.source, &diagnostics);
+        let excerpt = (!excerpt.is_empty()).then_some(excerpt);
         BuildError::Dockerfile { source: Box::new(error), excerpt, hints: Vec::new() }
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use onetag_dockerfile::span::LineRange;
+use onetag_dockerfile::diagnostic::{Diagnostic, list};
+use onetag_dockerfile::span::{LineRange, Span};
 use onetag_dockerfile::{DockerfileError, DockerfileErrorKind, Lowered};
 use onetag_oci::{ManifestDocument, Platform, PlatformMatcher, Reference, only};
 
@@ -31,6 +32,7 @@ struct Miss {
     wanted: String,
     available: Vec<String>,
     lines: Option<LineRange>,
+    span: Option<Span>,
 }
 
 /// What was lowered, when that went well for all platforms.
@@ -41,47 +43,40 @@ pub(super) fn passed(
     results: Vec<Result<Lowered, DockerfileError>>,
 ) -> Result<Vec<Lowered>, BuildError> {
     let mut lowered = Vec::with_capacity(results.len());
-    let (mut first, mut other) = (None, None);
-    let mut misses: Vec<Miss> = Vec::new();
+    let mut errors: Vec<DockerfileError> = Vec::new();
     let mut failed = Vec::new();
     for (platform, result) in platforms.iter().zip(results) {
         match result {
             Ok(one) => lowered.push(one),
             Err(error) => {
-                let found: Vec<Option<Miss>> = std::iter::once(&error).chain(&error.others).map(miss).collect();
-                let is_all_misses = found.iter().all(Option::is_some);
-                for miss in found.into_iter().flatten().filter(|miss| !misses.contains(miss)).collect::<Vec<_>>() {
-                    misses.push(miss);
-                }
                 failed.extend(platform.clone());
-                if is_all_misses {
-                    first.get_or_insert(error)
-                } else {
-                    other.get_or_insert(error)
-                };
+                // Most are the same for all platforms.
+                for error in error.into_all() {
+                    let is_new = |known: &DockerfileError| known.diagnostic() != error.diagnostic();
+                    if errors.iter().all(is_new) {
+                        errors.push(error);
+                    }
+                }
             }
         }
     }
-    // Whatever else is wrong comes first: the ways out are for those who only lack platforms.
-    if let Some(error) = other {
-        return Err(definition.lowering_error(main(error)));
+    let mut misses: Vec<Miss> = Vec::new();
+    for miss in errors.iter().filter_map(miss) {
+        if !misses.contains(&miss) {
+            misses.push(miss);
+        }
     }
-    let Some(error) = first else { return Ok(lowered) };
+    // The ways out are for those who only lack platforms.
+    let is_all_misses = errors.iter().all(|error| miss(error).is_some());
+    let mut errors = errors.into_iter();
+    let Some(mut error) = errors.next() else { return Ok(lowered) };
+    if !is_all_misses {
+        error.others = errors.collect();
+        return Err(definition.lowering_error(error));
+    }
     let hints = hints(engine, definition, platforms, &failed, &misses);
     let excerpt = excerpts(definition, &misses);
     Err(BuildError::Dockerfile { source: Box::new(error), excerpt, hints })
-}
-
-/// Of several errors the one that is no miss.
-fn main(error: DockerfileError) -> DockerfileError {
-    if miss(&error).is_none() {
-        return error;
-    }
-    let position = error.others.iter().position(|other| miss(other).is_none());
-    match position {
-        Some(position) => error.others.into_iter().nth(position).unwrap_or_else(|| unreachable!("it was found there")),
-        None => error,
-    }
 }
 
 fn miss(error: &DockerfileError) -> Option<Miss> {
@@ -95,12 +90,13 @@ fn miss(error: &DockerfileError) -> Option<Miss> {
             wanted: wanted.clone(),
             available: available.clone(),
             lines: error.lines.last().copied(),
+            span: error.span,
         }),
         _ => None,
     }
 }
 
-/// The lines in question, each once, with what its image lacks; a single miss is told by the error itself.
+/// The lines in question, each once, with what its image lacks.
 fn excerpts(definition: &Definition, misses: &[Miss]) -> Option<String> {
     let mut text = String::new();
     let mut shown: Vec<(Option<LineRange>, &str)> = Vec::new();
@@ -112,11 +108,11 @@ fn excerpts(definition: &Definition, misses: &[Miss]) -> Option<String> {
         shown.push(key);
         let excerpt = miss.lines.and_then(|lines| definition.excerpt(&[lines]));
         text += &excerpt.unwrap_or_default();
-        if misses.len() > 1 {
-            let same = misses.iter().filter(|other| (other.lines, other.reference.as_str()) == key);
-            let wanted: Vec<&str> = same.map(|miss| miss.wanted.as_str()).collect();
-            text += &format!("{} has no {}; it has {}\n", miss.reference, wanted.join(", "), miss.available.join(", "));
-        }
+        let same = misses.iter().filter(|other| (other.lines, other.reference.as_str()) == key);
+        let wanted: Vec<&str> = same.map(|miss| miss.wanted.as_str()).collect();
+        let lacks = format!("{} has no {}; it has {}", miss.reference, wanted.join(", "), miss.available.join(", "));
+        let told = Diagnostic::error(lacks, miss.lines).with_span(miss.span);
+        text += &list(&definition.name, &definition.file.source, &[told]);
     }
     (!text.is_empty()).then_some(text)
 }
@@ -297,6 +293,7 @@ mod tests {
             wanted: "linux/arm64".to_owned(),
             available: vec!["linux/amd64".to_owned(), "linux/s390x".to_owned()],
             lines: None,
+            span: None,
         };
         let asked = [amd64, arm64.clone()];
         let hint = other_platforms(&asked, std::slice::from_ref(&arm64), std::slice::from_ref(&miss)).unwrap();
