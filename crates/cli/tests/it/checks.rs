@@ -57,6 +57,45 @@ fn all_errors_of_a_dockerfile_are_shown_at_once() {
     );
 }
 
+/// Those that only show once instructions are followed are told together too, the one BuildKit stops at first.
+#[test]
+fn what_instructions_mean_is_looked_at_to_the_end() {
+    let dockerfile = "FROM scratch AS build\nCOPY --chmod=999 --chown=1 \\\n  x /y\nEXPOSE 80 99999\n\
+                      FROM scratch\nCOPY --from=9 /y /y\nSTOPSIGNAL SIGTREM\nFROM build\nVOLUME $NOTHING\n";
+    let onetag = onetag(dockerfile);
+    let expected = "\
+Dockerfile:6
+--------------------
+   4 |     EXPOSE 80 99999
+   5 |     FROM scratch
+   6 | >>> COPY --from=9 /y /y
+   7 |     STOPSIGNAL SIGTREM
+   8 |     FROM build
+--------------------
+Dockerfile:6:6: invalid stage index 9
+    COPY --from=9 /y /y
+         ^^^^^^^^
+    hint: stages are counted from 0; their names are safer: FROM … AS name
+Dockerfile:2:6: invalid chmod parameter: '999'. it should be octal string and between 0 and 07777
+    COPY --chmod=999 --chown=1 \\
+         ^^^^^^^^^^^
+    hint: write octal digits, as in 755, or a symbolic mode, as in u=rwX,go=rX
+Dockerfile:4:11: invalid containerPort: 99999
+    EXPOSE 80 99999
+              ^^^^^
+    hint: write a port or a range of ports, as in 80, 53/udp or 8000-8010/tcp
+Dockerfile:9:8: VOLUME specified can not be an empty string
+    VOLUME $NOTHING
+           ^^^^^^^^
+    hint: write a path: VOLUME /data
+ERROR: failed to build: failed to solve: invalid stage index 9
+";
+    let failed = onetag.line("build --progress plain --platform linux/amd64,linux/arm64 context").failure();
+    assert!(failed.stderr.contains(expected), "{failed}");
+    let checked = onetag.line("build --check context").failure();
+    assert!(checked.text().contains("Dockerfile:2:6: invalid chmod parameter: '999'"), "{checked}");
+}
+
 #[test]
 fn mistakes_in_mounts_are_shown_with_their_place_and_all_at_once() {
     let onetag = onetag("FROM scratch\nRUN --mount=type=bind,sorce=a,target=/b x\nRUN --mount=type=bnd,target=/b x\n");

@@ -56,15 +56,18 @@ fn all_misses_are_told_together() {
 }
 
 #[test]
-fn one_miss_looks_as_it_always_did() {
+fn one_miss_is_told_as_other_errors_are() {
     let world = world(host());
     let one = world.reference("one:1");
     let folder = world.context("app", &format!("FROM {one}\nRUN true\n"), &[]);
     let built = world.onetag.line(&format!("build --progress plain --platform linux/riscv64 {folder}")).code(1);
     let expected = format!(
         "Dockerfile:1\n--------------------\n   1 | >>> FROM {one}\n   2 |     RUN true\n   3 |     \n--------------------\n\
+         Dockerfile:1:6: {one} has no linux/riscv64; it has {}, linux/s390x\n    FROM {one}\n         {}\n\
          ERROR: failed to build: failed to solve: {one}: failed to resolve source metadata for {one}: \
          no match for platform in manifest: not found ({one} has no linux/riscv64, it has {}, linux/s390x)\n",
+        host(),
+        "^".repeat(one.len()),
         host()
     );
     assert!(built.stderr.contains(&expected), "{expected}\n{built}");
