@@ -150,8 +150,9 @@ impl Pattern {
             Matcher::Exact => path == self.text,
             Matcher::Prefix => path.starts_with(&self.text[..self.text.len() - 2]),
             Matcher::Suffix => {
-                let suffix = &self.text[2..];
-                path.ends_with(suffix) || suffix.strip_prefix('/') == Some(path)
+                // Bytes, since a byte order mark may stand before the asterisks.
+                let (suffix, path) = (&self.text.as_bytes()[2..], path.as_bytes());
+                path.ends_with(suffix) || suffix.strip_prefix(b"/") == Some(path)
             }
             Matcher::Regex(regex) => regex.is_match(path),
         })

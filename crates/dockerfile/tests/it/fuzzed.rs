@@ -50,6 +50,12 @@ fn instructions_are_understood_or_refused() {
     }
 }
 
+#[test]
+fn a_byte_order_mark_before_asterisks_matches_nothing() {
+    let patterns = ignore::Patterns::new(["\u{feff}**z".to_owned()]).unwrap();
+    assert_eq!(patterns.matches("a/z").ok(), Some(false));
+}
+
 /// The same inputs as words, patterns and mounts: any text has to be refused in an orderly way.
 #[test]
 fn words_patterns_and_mounts_are_read_or_refused() {
