@@ -93,7 +93,7 @@ fn refused(text: &str) -> String {
     let (file, errors) = parse(text.as_bytes());
     assert_eq!(errors, []);
     let options = LowerOptions { target_platform: Some(Platform::linux("amd64")), ..LowerOptions::default() };
-    let error = lower(&file, &options, &Images).err().expect("an error");
+    let error = lower(&file, &options, &Images).expect_err("an error");
     render("Dockerfile", &file.source, &error.diagnostics())
 }
 
