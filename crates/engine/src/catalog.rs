@@ -37,6 +37,17 @@ pub enum CatalogError {
         /// The platforms that there are.
         available: Vec<String>,
     },
+    /// A local index has the platform, but its content is neither here nor to be had.
+    #[error("{reference}: {wanted} is in the index but its content is not here")]
+    NotHere {
+        /// The image, as users write it.
+        reference: String,
+        /// The platform.
+        wanted: String,
+        /// Why it could not be had.
+        #[source]
+        source: Box<CatalogError>,
+    },
     /// There is no such image.
     #[error("{reference}: not found")]
     NotFound {
@@ -116,6 +127,7 @@ impl CatalogError {
         match self {
             Self::Locked { lock, .. } => Some(format!("onetag pin --update --lock {lock}")),
             Self::NotLocked { lock, .. } => Some(format!("onetag pin --lock {lock}")),
+            Self::NotHere { reference, wanted, .. } => Some(format!("onetag pull --platform {wanted} {reference}")),
             _ => None,
         }
     }
@@ -316,7 +328,8 @@ impl Catalog {
         top: &ManifestDocument,
         platform: &Platform,
     ) -> Result<FoundImage, CatalogError> {
-        let (manifest, is_bare) = self.manifest(reference, top, platform)?;
+        let found = self.manifest(reference, top, platform);
+        let (manifest, is_bare) = found.map_err(|error| self.not_had(reference, top, platform, error))?;
         let config = self.config(reference, &manifest.config)?;
         let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
         if layers != diff_ids {
@@ -325,6 +338,24 @@ impl Catalog {
         let actual = config.platform();
         let mismatch = (is_bare && !only(platform).matches(&actual)).then_some(actual);
         Ok(FoundImage { digest: top.digest().clone(), manifest, config, origin: reference.clone(), mismatch })
+    }
+
+    /// What is to be told when a registry does not give a manifest: of a local image, that it is not here.
+    fn not_had(
+        &self,
+        reference: &Reference,
+        top: &ManifestDocument,
+        platform: &Platform,
+        error: CatalogError,
+    ) -> CatalogError {
+        let local = self.engine.store().ok().and_then(|store| store.reference(&reference.to_string()).ok().flatten());
+        match local {
+            Some(local) if local.digest == *top.digest() && matches!(error, CatalogError::Registry(_)) => {
+                let (reference, wanted) = (reference.familiar(), platform.format_all());
+                CatalogError::NotHere { reference, wanted, source: Box::new(error) }
+            }
+            _ => error,
+        }
     }
 
     /// The manifest for a platform, through indexes in indexes, and whether nothing above it tells its platform.

@@ -216,3 +216,22 @@ fn platforms_are_counted_and_pruned_by_themselves() {
     assert_eq!(here(onetag), only(&others));
     is_exact(onetag, &name, &multi);
 }
+
+#[test]
+fn a_base_whose_platform_is_not_here_and_not_to_be_had_says_so() {
+    let world = World::any();
+    let onetag = &world.onetag;
+    let (name, _) = world.push_tiny("app:1", &PLATFORMS);
+    onetag.ok(&format!("pull --platform {} {name}", PLATFORMS[0]));
+    // a registry that does not have it
+    let base = world.reference("elsewhere:1");
+    onetag.ok(&format!("tag {name} {base}"));
+    let context = world.context("based", &format!("FROM {base}\nLABEL a=b\n"), &[]);
+    onetag.ok(&format!("build --platform {} {context}", PLATFORMS[0]));
+    let failed = onetag.line(&format!("build --platform {} {context}", PLATFORMS[3])).failure();
+    assert!(
+        failed.stderr.contains(&format!("{} is in the index but its content is not here", PLATFORMS[3])),
+        "{failed}"
+    );
+    assert!(failed.stderr.contains(&format!("hint: onetag pull --platform {} {base}", PLATFORMS[3])), "{failed}");
+}
