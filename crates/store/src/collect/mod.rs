@@ -86,6 +86,8 @@ impl Store {
             }
             report.reclaimed_bytes = counter.bytes();
             if !options.dry_run {
+                // What a tree can be made of goes after what names it: killed between, nothing is there by half.
+                trash.sort_by_key(|item| item.kind == UsageKind::Blob);
                 for item in &trash {
                     let place = self.temporary_of(&session, "trash");
                     std::fs::rename(&item.path, &place).at("remove", &item.path)?;
