@@ -6,4 +6,5 @@ mod errors;
 mod fuzzed;
 mod lowering;
 mod recorded;
+mod rules;
 mod vectors;
