@@ -112,6 +112,13 @@ impl BuiltImage {
     }
 }
 
+/// What made a layer, without where that stood: `[stage-1 3/4] RUN x` as `RUN x`. The place is that of the build that made
+/// it, which another build that finds the same step need not share; an image is to say the same whoever made its layers.
+fn without_place(description: &str) -> String {
+    let rest = description.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+    rest.map_or(description, |(_, rest)| rest).to_owned()
+}
+
 /// A layer that is written, by what it is, what is below it and how it is written.
 type LayerKey = (Vec<LayerId>, CompressionOptions, Option<i64>);
 type Exported = Arc<OnceLock<Result<BuiltLayer, Arc<ExportError>>>>;
@@ -352,11 +359,11 @@ impl<'a> Assembler<'a> {
         let lowered = part.lowered;
         let record = |layer: &Layer| match layer {
             Layer::Image(layer) => layer.made.as_ref().map_or_else(LayerRecord::default, |made| LayerRecord {
-                description: made.description.clone(),
+                description: without_place(&made.description),
                 created: Some(made.created.clone()),
             }),
             Layer::Step(step) => {
-                LayerRecord { description: step.description.clone(), created: Some(step.created.clone()) }
+                LayerRecord { description: without_place(&step.description), created: Some(step.created.clone()) }
             }
         };
         let plan = ConfigPlan {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use onetag_engine::build::BuildRequest;
 use onetag_engine::progress::Cancellation;
+use onetag_oci::Digest;
 use onetag_testkit::require;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -166,6 +167,28 @@ fn request(setup: &Setup, context: &Path) -> BuildRequest {
     request
 }
 
+/// The layers of each platform of a pushed image, one a line.
+fn layers(setup: &Setup, index: Option<&Digest>) -> String {
+    let pulled = |digest: &Digest| setup.pulled(&format!("edited@{digest}"));
+    let Some(document) = index.map(pulled) else { return String::new() };
+    let mut text = String::new();
+    for child in &document.as_index().expect("an index").manifests {
+        let manifest = pulled(&child.digest);
+        let _ = writeln!(text, "{}", child.platform.as_ref().map(ToString::to_string).unwrap_or_default());
+        let manifest = manifest.as_manifest().expect("a manifest");
+        for layer in &manifest.layers {
+            let _ = writeln!(text, "  {} {}", layer.digest, layer.size);
+        }
+        let mut config = Vec::new();
+        let fetched = setup
+            .engine
+            .client()
+            .map(|client| client.fetch_blob(&setup.reference("edited"), &manifest.config, &mut config));
+        let _ = writeln!(text, "  {fetched:?} {}", String::from_utf8_lossy(&config));
+    }
+    text
+}
+
 #[test]
 fn a_build_after_an_edit_equals_one_from_nothing() {
     let base = require!(ok steps());
@@ -188,14 +211,9 @@ fn a_build_after_an_edit_equals_one_from_nothing() {
             let digest = |outcome: &onetag_engine::build::BuildOutcome| {
                 outcome.descriptor.as_ref().map(|descriptor| descriptor.digest.clone())
             };
-            prop_assert_eq!(
-                digest(&cached),
-                digest(&fresh),
-                "edit {} of {:?}\n{}",
-                number,
-                edits,
-                project.dockerfile(&name)
-            );
+            let (cached, fresh) = (digest(&cached), digest(&fresh));
+            let told = || format!("{}\n{}", layers(&setup, cached.as_ref()), layers(&setup, fresh.as_ref()));
+            prop_assert!(cached == fresh, "edit {} of {:?}\n{}\n{}", number, edits, project.dockerfile(&name), told());
             if let Some(edit) = edits.get(number) {
                 project.apply(edit);
                 touched = if let Edit::Touch(file) = edit { Some(*file) } else { None };
@@ -205,4 +223,25 @@ fn a_build_after_an_edit_equals_one_from_nothing() {
         Ok(())
     });
     checked.unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Of a base without history not all layers are accounted for; what history then says of them is not how the Dockerfile stood
+/// that made them first.
+#[test]
+fn history_tells_nothing_of_the_build_that_made_a_layer_first() {
+    let base = require!(ok steps());
+    let setup = Setup::new();
+    setup.publish(&base, "busybox:1");
+    let name = setup.reference("busybox:1");
+    let context = setup.context("context", &[("a", "a"), ("b", "b")]);
+    let request = request(&setup, &context);
+    let write = |lines: &str| std::fs::write(context.join("Dockerfile"), format!("FROM {name}\n{lines}")).unwrap();
+    write("COPY a /a\nCOPY b /b\nENV x=y\nRUN echo x > /x\nRUN echo y > /y\n");
+    build(&setup.engine, &request);
+    write("COPY a /a\nCOPY b /b\n");
+    let (cached, log) = build(&setup.engine, &request);
+    assert!(log.found("COPY") > 0);
+    let (fresh, _) = build(&setup.another("fresh"), &request);
+    let digests = [cached, fresh].map(|outcome| outcome.descriptor.expect("an index").digest);
+    assert_eq!(digests[0], digests[1], "{}\n{}", layers(&setup, Some(&digests[0])), layers(&setup, Some(&digests[1])));
 }
