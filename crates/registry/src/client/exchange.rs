@@ -392,13 +392,15 @@ impl Exchange {
         let Some(hook) = &self.warnings else { return };
         for value in headers.get_all(header::WARNING).iter().take(16) {
             let text = value.to_str().ok().and_then(|text| text.strip_prefix("299 - \"")?.strip_suffix('"'));
-            let Some(text) = text else { continue };
-            let mut warned = lock(&self.warned);
-            let host = url.host_str().unwrap_or_default();
-            let line = format!("{host}: {text}");
-            if warned.len() < 256 && !warned.contains(&line) {
-                hook(host, text);
-                warned.push(line);
+            // Several may stand in one header.
+            for text in text.into_iter().flat_map(|text| text.split("\", 299 - \"")) {
+                let mut warned = lock(&self.warned);
+                let host = url.host_str().unwrap_or_default();
+                let line = format!("{host}: {text}");
+                if warned.len() < 256 && !warned.contains(&line) {
+                    hook(host, text);
+                    warned.push(line);
+                }
             }
         }
     }

@@ -93,15 +93,57 @@ impl Client {
 
     /// Deletes the tag of a reference, or its manifest when it has a digest and no tag.
     ///
+    /// Where the registry does not keep lists of referrers itself, a deleted manifest leaves the list of its subject too.
+    ///
     /// # Errors
-    /// When it does not exist or the registry does not delete.
+    /// When it does not exist or the registry does not delete, or when it is gone but the list cannot be changed.
     pub fn delete_manifest(&self, reference: &Reference) -> Result<()> {
         let target = match (reference.tag(), reference.digest()) {
             (Some(tag), _) => tag.to_owned(),
             (None, Some(digest)) => digest.to_string(),
             (None, None) => "latest".to_owned(),
         };
-        self.delete(reference, &format!("manifests/{target}"), &reference.familiar())
+        let listed = reference.tag().is_none().then(|| self.subject_of(reference)).flatten();
+        self.delete(reference, &format!("manifests/{target}"), &reference.familiar())?;
+        match (listed, reference.digest()) {
+            (Some(subject), Some(digest)) => self.unlist(reference, &subject, digest),
+            _ => Ok(()),
+        }
+    }
+
+    /// The subject of the manifest with a reference's digest, as far as that can be found out.
+    fn subject_of(&self, reference: &Reference) -> Option<Digest> {
+        reference.digest()?;
+        let document = self.manifest(reference).ok()?;
+        subject(&document).cloned()
+    }
+
+    /// Takes a manifest that was deleted out of the list under its subject's tag, where the registry keeps none itself.
+    fn unlist(&self, repository: &Reference, subject: &Digest, deleted: &Digest) -> Result<()> {
+        self.run(async |exchange| {
+            let endpoint = exchange.settled(hosts::origin(self.hosts(), repository.domain())?);
+            with_tls(exchange, endpoint, async |endpoint| {
+                let url = endpoint.url(&format!("{}/referrers/{subject}", repository.path()));
+                let scope = Scope::pull(repository.path());
+                let kept: Result<(Index, _)> =
+                    page(exchange, endpoint, &url, &scope, &repository.familiar_name()).await;
+                match kept {
+                    Err(Error::NotFound { .. }) => {}
+                    // It has lists of its own, or something else against being asked.
+                    Ok(_) | Err(Error::Status { .. }) => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+                let Some(list_reference) = fallback_reference(repository, subject) else { return Ok(()) };
+                let mut index = changeable_list(exchange, endpoint, &list_reference).await?;
+                let before = index.manifests.len();
+                index.manifests.retain(|known| known.digest != *deleted);
+                if index.manifests.len() == before {
+                    return Ok(());
+                }
+                put_list(exchange, endpoint, &list_reference, index).await
+            })
+            .await
+        })
     }
 
     /// Deletes a blob from a repository.
@@ -279,22 +321,47 @@ pub(crate) async fn push_with_referrers(
 ) -> Result<Digest> {
     let (digest, noted) = put_manifest(exchange, endpoint, reference, bytes, media_type).await?;
     let Ok(document) = ManifestDocument::parse(bytes.to_vec(), Some(media_type)) else { return Ok(digest) };
-    let subject = match &document {
-        ManifestDocument::Index(index) => index.subject.as_ref(),
-        ManifestDocument::Manifest(manifest) => manifest.subject.as_ref(),
-    };
-    let Some(subject) = subject.filter(|_| !noted).map(|subject| subject.digest.clone()) else { return Ok(digest) };
-    let Some(list_reference) = fallback_reference(reference, &subject) else { return Ok(digest) };
-    let listed = fallback_index(exchange, endpoint, reference, &subject).await?;
-    let mut index = listed.map_or_else(|| Index::new(Vec::new()), Document::into_value);
-    index.media_type = Some(media_type::OCI_INDEX.to_owned());
+    let Some(subject) = subject(&document).filter(|_| !noted) else { return Ok(digest) };
+    let Some(list_reference) = fallback_reference(reference, subject) else { return Ok(digest) };
+    let mut index = changeable_list(exchange, endpoint, &list_reference).await?;
     if index.manifests.iter().any(|known| known.digest == digest) {
         return Ok(digest);
     }
     index.manifests.push(referrer_descriptor(&document, digest.clone()));
-    let list = Document::from_value(index);
-    put_manifest(exchange, endpoint, &list_reference, list.bytes(), media_type::OCI_INDEX).await?;
+    put_list(exchange, endpoint, &list_reference, index).await?;
     Ok(digest)
+}
+
+fn subject(document: &ManifestDocument) -> Option<&Digest> {
+    let subject = match document {
+        ManifestDocument::Index(index) => index.subject.as_ref(),
+        ManifestDocument::Manifest(manifest) => manifest.subject.as_ref(),
+    };
+    subject.map(|subject| &subject.digest)
+}
+
+/// The list under a subject's tag, to be changed: empty when there is none yet. Anything else that stands there is not ours.
+async fn changeable_list(exchange: &Exchange, endpoint: &Endpoint, list: &Reference) -> Result<Index> {
+    let served = match get_manifest(exchange, endpoint, list).await {
+        Ok(served) => served,
+        Err(Error::NotFound { .. }) => return Ok(Index::new(Vec::new())),
+        Err(error) => return Err(error),
+    };
+    match ManifestDocument::parse(served.bytes, served.media_type.as_deref()) {
+        Ok(ManifestDocument::Index(index)) => Ok(index.into_value()),
+        _ => {
+            let tag = list.tag().unwrap_or_default();
+            let url = endpoint.url(&format!("{}/manifests/{tag}", list.path()));
+            let problem = format!("no list of referrers under the tag {tag}; what stands there is left as it is");
+            Err(Error::Protocol { url: RedactedUrl::new(&url), problem })
+        }
+    }
+}
+
+async fn put_list(exchange: &Exchange, endpoint: &Endpoint, list: &Reference, mut index: Index) -> Result<()> {
+    index.media_type = Some(media_type::OCI_INDEX.to_owned());
+    let document = Document::from_value(index);
+    put_manifest(exchange, endpoint, list, document.bytes(), media_type::OCI_INDEX).await.map(drop)
 }
 
 /// The entry of a manifest in the list of its subject's referrers.

@@ -101,8 +101,9 @@ pub(crate) async fn put_manifest(
     let target = reference.tag().map_or_else(|| digest.to_string(), str::to_owned);
     let url = endpoint.url(&format!("{}/manifests/{target}", reference.path()));
     let scope = Scope::push(reference.path());
+    let own = own_media_type(bytes);
     let call = Call::new(endpoint, Method::PUT, url.clone(), &scope, &what)
-        .header(header::CONTENT_TYPE, media_type)
+        .header(header::CONTENT_TYPE, own.as_deref().unwrap_or(media_type))
         .body(Bytes::copy_from_slice(bytes));
     let response = exchange.call(&call).await?;
     let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
@@ -124,6 +125,16 @@ pub(crate) async fn put_manifest(
         }
     }
     Ok((digest, subject_noted))
+}
+
+/// The type that a manifest says it has. It must not be sent as anything else.
+fn own_media_type(bytes: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Typed {
+        #[serde(rename = "mediaType")]
+        media_type: Option<String>,
+    }
+    serde_json::from_slice::<Typed>(bytes).ok()?.media_type.filter(|own| !own.is_empty())
 }
 
 /// A repository that blobs are pushed to.

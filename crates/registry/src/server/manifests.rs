@@ -264,13 +264,13 @@ fn invalid(message: impl Into<String>) -> Failure {
 
 /// The answer to a client that sends nothing any more.
 pub(super) fn stalled() -> Failure {
-    Failure::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::Unknown, "nothing arrived for too long")
+    Failure::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::SizeInvalid, "nothing arrived for too long")
 }
 
 /// The answer to a client that sends so little at a time that its request would never end.
 pub(super) fn too_slow() -> Failure {
     let message = "the request took too long; what arrived of an upload can be continued";
-    Failure::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::Unknown, message)
+    Failure::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::SizeInvalid, message)
 }
 
 /// Reads what is left of a body that is not wanted, up to a limit: a client that is still sending would not read the answer.

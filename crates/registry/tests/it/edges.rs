@@ -199,8 +199,19 @@ fn heads_say_what_gets_would() {
     }
 }
 
+#[test]
+fn who_is_asked_for_by_way_of_a_proxy_makes_no_difference() {
+    let registry = TestRegistry::start();
+    let raw = Raw(&registry);
+    let image = raw.image("a", "");
+    raw.manifest("/v2/a/manifests/v1", media_type::OCI_MANIFEST, &image);
+    let answer = raw.get("/v2/a/manifests/v1?ns=registry.example");
+    assert_eq!((answer.status, &answer.body), (200, &image));
+    assert_eq!(answer.header("oci-namespace"), None, "what was not used is not confirmed");
+}
+
 /// Sends the head of a request that promises `promised` bytes, then a byte every twenty milliseconds until an answer comes;
-/// gives the first line of it.
+/// gives it.
 fn trickle(registry: &TestRegistry, target: &str, promised: usize) -> String {
     let mut stream = std::net::TcpStream::connect(registry.address()).expect("connected");
     let head = format!("PATCH {target} HTTP/1.1\r\nhost: a\r\ncontent-length: {promised}\r\n\r\n");
@@ -218,7 +229,7 @@ fn trickle(registry: &TestRegistry, target: &str, promised: usize) -> String {
             Err(_) => break,
         }
     }
-    String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned()
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[test]
@@ -226,7 +237,9 @@ fn a_request_that_trickles_ends_and_what_arrived_can_be_continued() {
     let registry = TestRegistry::start_with(|options| options.limits.body = Duration::from_millis(300));
     let raw = Raw(&registry);
     let location = raw.begin("a");
-    assert_eq!(trickle(&registry, &location, 10_000), "HTTP/1.1 408 Request Timeout");
+    let refusal = trickle(&registry, &location, 10_000);
+    assert!(refusal.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{refusal}");
+    assert!(refusal.contains(r#""code":"SIZE_INVALID""#), "a code of the specification: {refusal}");
     let range = raw.get(&location).header("range").expect("a range").to_owned();
     let last: usize = range.trim_start_matches("0-").parse().expect("a number");
     assert!((1..100).contains(&last), "{range}");

@@ -1,6 +1,7 @@
 //! Client and server against each other, against misbehaving registries and against other programs.
 
 mod authorization;
+mod compatibility;
 mod durability;
 mod edges;
 mod faults;

@@ -464,9 +464,15 @@ fn read_only_registries_take_nothing() {
     let registry = TestRegistry::start_with(|options| options.policy.read_only = true);
     let raw = Raw(&registry);
     assert_eq!(raw.get("/v2/").status, 200);
-    for (method, target) in
-        [("POST", "/v2/a/blobs/uploads/"), ("PUT", "/v2/a/manifests/x"), ("DELETE", "/v2/a/manifests/x")]
-    {
+    let digest = Digest::sha256(b"x");
+    let (manifest, blob) = (format!("/v2/a/manifests/{digest}"), format!("/v2/a/blobs/{digest}"));
+    for (method, target) in [
+        ("POST", "/v2/a/blobs/uploads/"),
+        ("PUT", "/v2/a/manifests/x"),
+        ("DELETE", "/v2/a/manifests/x"),
+        ("DELETE", &manifest),
+        ("DELETE", &blob),
+    ] {
         let answer = raw.ask(method, target, &[], b"");
         assert_eq!((answer.status, code(&answer).as_str()), (405, "UNSUPPORTED"));
     }
