@@ -2,6 +2,7 @@
 
 mod authorization;
 mod compatibility;
+mod documented;
 mod durability;
 mod edges;
 mod faults;
