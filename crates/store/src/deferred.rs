@@ -118,7 +118,7 @@ impl Store {
         std::fs::rename(&temporary, &path).at("name", &path)
     }
 
-    /// Gives a step's result its files, from memory or from its blob.
+    /// Gives a step's result its files, from memory or from its blob. The step MUST be held.
     ///
     /// # Errors
     /// [`Error::LayerNotFound`] where it is nowhere.

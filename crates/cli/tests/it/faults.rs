@@ -93,6 +93,15 @@ impl Rig {
         Rig { digest: Digest::sha256(&digest).to_string(), onetag, upstream, client }
     }
 
+    /// The digest of the layer of both images.
+    fn layer(&self) -> String {
+        let name = Reference::parse(&format!("{}/app:v1", self.upstream.name())).expect("a reference");
+        let index = self.client.manifest(&name).expect("the index");
+        let child = index.as_index().expect("an index").manifests[0].digest.clone();
+        let manifest = self.client.manifest(&name.without_tag().with_digest(child)).expect("a manifest");
+        manifest.as_manifest().expect("a manifest").layers[0].digest.to_string()
+    }
+
     fn trap(&self, number: usize) -> Trap {
         let proxy = FaultyRegistry::start(self.upstream.address());
         let attacker = FaultyRegistry::start(self.upstream.address());
@@ -252,4 +261,18 @@ fn every_fault_at_every_request_of_a_push() {
         assert!(stored.as_ref().is_none_or(|digest| *digest == rig.digest), "{context}");
         assert!(stored.is_some() || !success, "{context}");
     });
+}
+
+#[test]
+fn a_layer_of_another_length_at_first_is_fetched_again_and_unpacked() {
+    let rig = Rig::start();
+    let trap = rig.trap(0);
+    let layer = rig.layer();
+    trap.proxy.add(Rule::once("GET", &layer, Fault::Lengthened(7)));
+    let line = format!("pull --quiet --unpack --platform linux/amd64 {}/app:v1", trap.proxy.name());
+    rig.run(&trap, true, &line).success();
+    let came = trap.proxy.requests().iter().filter(|request| request.path.contains(&layer)).count();
+    assert_eq!(came, 2, "it came twice");
+    let layers = std::fs::read_dir(trap.folder.join("store/layers/sha256")).expect("a folder").count();
+    assert_eq!(layers, 1);
 }
