@@ -48,7 +48,7 @@ pub enum PortError {
 
 /// Reads one word, its variables already expanded. What is questionable about it is reported even
 /// where it is wrong.
-pub fn parse(word: &str) -> (Result<Vec<String>, PortError>, Findings) {
+pub fn parse(word: &str) -> (Result<PortRange, PortError>, Findings) {
     let (address, host, container) = split(word);
     let (port, protocol) = container.split_once('/').unwrap_or((container, ""));
     let mut findings = Findings::default();
@@ -57,8 +57,9 @@ pub fn parse(word: &str) -> (Result<Vec<String>, PortError>, Findings) {
     }
     let lower = protocol.to_lowercase();
     let name = match lower.as_str() {
-        "" => "tcp",
-        "tcp" | "udp" | "sctp" => lower.as_str(),
+        "" | "tcp" => "tcp",
+        "udp" => "udp",
+        "sctp" => "sctp",
         _ => {
             let error = PortError::Protocol { word: word.to_owned(), protocol: protocol.to_owned() };
             return (Err(error), findings);
@@ -67,6 +68,24 @@ pub fn parse(word: &str) -> (Result<Vec<String>, PortError>, Findings) {
     findings.protocol_casing = protocol != lower;
     findings.has_mapping = !address.is_empty() || !host.is_empty();
     (ports(&address, host, port, name), findings)
+}
+
+/// Ports that follow one another. They stay a range, because a few characters may name all there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first port.
+    pub first: u16,
+    /// The last port, not below the first.
+    pub last: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: &'static str,
+}
+
+impl PortRange {
+    /// Every port as image configs name it: `80/tcp`.
+    pub fn names(self) -> impl Iterator<Item = String> {
+        (self.first..=self.last).map(move |port| format!("{port}/{}", self.protocol))
+    }
 }
 
 /// What is questionable about a word.
@@ -78,17 +97,17 @@ pub struct Findings {
     pub has_mapping: bool,
 }
 
-fn ports(address: &str, host: &str, port: &str, protocol: &str) -> Result<Vec<String>, PortError> {
+fn ports(address: &str, host: &str, port: &str, protocol: &'static str) -> Result<PortRange, PortError> {
     check_address(address)?;
-    let (start, end) = range(port).ok_or_else(|| PortError::Port(port.to_owned()))?;
+    let (first, last) = range(port).ok_or_else(|| PortError::Port(port.to_owned()))?;
     if !host.is_empty() {
         let (host_start, host_end) = range(host).ok_or_else(|| PortError::HostPort(host.to_owned()))?;
         // A single port may be given a range to choose from.
-        if end - start != host_end - host_start && start != end {
+        if last - first != host_end - host_start && first != last {
             return Err(PortError::Ranges { container: port.to_owned(), host: host.to_owned() });
         }
     }
-    Ok((start..=end).map(|port| format!("{port}/{protocol}")).collect())
+    Ok(PortRange { first, last, protocol })
 }
 
 /// Address, host port and the rest.
@@ -152,11 +171,12 @@ mod tests {
 
     #[test]
     fn words_name_ports_and_ranges() {
-        let ok = |word| parse(word).0.unwrap();
+        let ok = |word| parse(word).0.unwrap().names().collect::<Vec<_>>();
         assert_eq!(ok("80"), ["80/tcp"]);
         assert_eq!(ok("80-82/UDP"), ["80/udp", "81/udp", "82/udp"]);
         assert_eq!(ok("127.0.0.1:8080:80"), ["80/tcp"]);
         assert_eq!(ok("[::1]:1-3:80"), ["80/tcp"]);
+        assert_eq!(parse("0-65535/sctp").0, Ok(PortRange { first: 0, last: 65_535, protocol: "sctp" }));
         assert_eq!(parse("99999").0.unwrap_err().to_string(), "invalid containerPort: 99999");
         assert_eq!(parse("80/x").0.unwrap_err().to_string(), "invalid port: \"80/x\": invalid proto: x");
         assert_eq!(parse("1.2.3:1:80").0.unwrap_err().to_string(), "invalid IP address: 1.2.3");

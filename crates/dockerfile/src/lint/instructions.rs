@@ -318,7 +318,7 @@ impl Step<'_, '_> {
         for word in words {
             let state = &self.evaluation.states.all[self.index];
             match self.evaluation.lex.process_word(word, &state.variables) {
-                Ok(done) => expanded.extend(done.words),
+                Ok(done) => expanded.extend(done.words.iter().map(str::to_owned)),
                 Err(error) => return failure(error.to_string(), []),
             }
         }

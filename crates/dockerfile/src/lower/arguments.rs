@@ -3,10 +3,10 @@
 use onetag_llb::ProxyEnvironment;
 use onetag_oci::Platform;
 
-use super::LowerOptions;
 use super::environment::EnvironmentList;
 use super::error::{At, DockerfileError};
 use super::part::Part;
+use super::{DockerfileErrorKind, LowerOptions, MAX_TEXT_BYTES};
 use crate::file::Dockerfile;
 use crate::instruction::Command;
 use crate::shell::Lex;
@@ -27,7 +27,7 @@ impl GlobalArguments {
         lex: &Lex,
     ) -> GlobalArguments {
         let mut list = automatic(options, target, stage);
-        let mut errors = Vec::new();
+        let (mut errors, mut bytes) = (Vec::new(), 0);
         for instruction in &file.meta_args {
             let Command::Arg(arg) = &instruction.command else { continue };
             for definition in &arg.args {
@@ -44,7 +44,13 @@ impl GlobalArguments {
                     (None, None) => None,
                 };
                 if let Some(value) = value {
+                    bytes += value.len();
                     list.set(&definition.key, &value);
+                }
+                if bytes > MAX_TEXT_BYTES {
+                    let error = DockerfileError::from(DockerfileErrorKind::TooLarge);
+                    errors.extend(Err::<(), _>(error).at(Some(instruction.lines)).err());
+                    return GlobalArguments { list, errors };
                 }
             }
         }

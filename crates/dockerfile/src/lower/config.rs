@@ -45,6 +45,17 @@ pub(crate) fn commit(image: &mut ImageConfig, created_by: String, has_layer: boo
     });
 }
 
+/// About how much memory the texts of a config take that grow with its instructions.
+pub(crate) fn text_bytes(image: &ImageConfig) -> usize {
+    let history: usize = image.history.iter().map(history_bytes).sum();
+    history + image.config.env.iter().map(String::len).sum::<usize>()
+}
+
+/// About how much memory an entry of the history takes.
+pub(crate) fn history_bytes(entry: &History) -> usize {
+    size_of::<History>() + entry.created_by.as_ref().map_or(0, String::len)
+}
+
 /// The command with the image's shell in front.
 pub(crate) fn with_shell(image: &ImageConfig, args: &[String]) -> Vec<String> {
     let mut line = match image.config.shell.as_slice() {

@@ -9,7 +9,7 @@ use super::names::{go_duration, go_list, step_text};
 use super::nodes::{FileNode, NodeKind, NodeOptions};
 use super::part::Part;
 use super::stage::{StageCommand, StageId};
-use super::{DockerfileErrorKind, Lowering, config, copy, paths};
+use super::{DockerfileErrorKind, Lowering, MAX_TEXT_BYTES, config, copy, paths};
 use crate::instruction::{self, Arg, Command, CommandLine, Instruction, KeyValue, Mount};
 use crate::shell::{Lex, ShellError};
 use crate::values::quote;
@@ -26,6 +26,9 @@ impl Lowering<'_> {
             if !self.stages.all[id].is_dispatched {
                 self.dispatch_stage(id);
             }
+            if self.text_bytes > MAX_TEXT_BYTES {
+                return;
+            }
         }
         let paths = self.stages.all[target].paths;
         self.nodes.need_path(paths, "/");
@@ -33,6 +36,12 @@ impl Lowering<'_> {
 
     fn dispatch_stage(&mut self, id: StageId) {
         self.stages.inherit(id);
+        let inherited = config::text_bytes(&self.stages.all[id].image);
+        let lines = self.stages.all[id].lines;
+        let spent = self.spend(inherited).at(lines);
+        if self.note(spent).is_none() {
+            return;
+        }
         let (hostname, network) = (self.hostname(), self.options.network);
         let target = self.target_platform.clone();
         let stage = self.stage(id);
@@ -63,6 +72,9 @@ impl Lowering<'_> {
             let lines = command.instruction.lines;
             if let Err(error) = self.dispatch(id, &mut command).at(Some(lines)) {
                 self.dispatch_failed(id, &command, error);
+            }
+            if self.text_bytes > MAX_TEXT_BYTES {
+                return;
             }
         }
     }
@@ -102,7 +114,11 @@ impl Lowering<'_> {
                 self.commit(id, format!("MAINTAINER {name}"));
             }
             Command::Env(pairs) => self.env(id, pairs),
-            Command::Run(run) => self.run(id, command, run)?,
+            Command::Run(run) => {
+                // Every step holds all variables.
+                self.spend(self.stages.all[id].state.environment.text_bytes())?;
+                self.run(id, command, run)?;
+            }
             Command::Workdir(path) => self.workdir(id, instruction, path),
             Command::Add(add) => self.add_files(id, instruction, add)?,
             Command::Copy(copy) => self.copy_files(id, command, copy)?,
@@ -133,7 +149,8 @@ impl Lowering<'_> {
             }
             Command::Arg(arg) => self.arg(id, arg)?,
         }
-        Ok(())
+        let image = &self.stages.all[id].image;
+        self.spend(image.history.last().map_or(0, config::history_bytes))
     }
 
     fn expand(&mut self, id: StageId, instruction: &mut Instruction) -> Result<()> {
@@ -335,7 +352,7 @@ impl Lowering<'_> {
             let parsed = self.lex.process_word(word, environment).map_err(DockerfileErrorKind::from);
             let parsed = parsed.and_then(|expanded| {
                 expanded.words.iter().try_for_each(|word| {
-                    ports.extend(ports::parse(word).0?);
+                    ports.extend(ports::parse(word).0?.names());
                     Ok(())
                 })
             });

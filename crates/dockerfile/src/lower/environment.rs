@@ -22,6 +22,11 @@ impl EnvironmentList {
         self.entries.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// How much text names and values are.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.entries.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
     /// `NAME=value` lines.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.entries.iter().map(|(name, value)| format!("{name}={value}")).collect()

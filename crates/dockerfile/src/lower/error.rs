@@ -345,6 +345,9 @@ pub enum DockerfileErrorKind {
     /// The source that SOURCE_DATE_EPOCH names cannot be asked.
     #[error("failed to resolve SOURCE_DATE_EPOCH")]
     EpochSource(#[source] ResolveError),
+    /// More text than [`super::MAX_TEXT_BYTES`].
+    #[error("the image configs and steps hold more than {} bytes", super::MAX_TEXT_BYTES)]
+    TooLarge,
     /// The collected operations make no graph.
     #[error(transparent)]
     Graph(#[from] GraphError),
@@ -362,6 +365,7 @@ impl DockerfileErrorKind {
             DockerfileErrorKind::MountTarget(_) => {
                 code.contains('$') || !["target=/", "dst=/", "destination=/"].iter().any(|path| code.contains(path))
             }
+            DockerfileErrorKind::TooLarge => false,
             _ => code.contains('$'),
         }
     }
@@ -392,6 +396,7 @@ impl DockerfileErrorKind {
             Kind::ChecksumLocal => "files of the context need no checksum: leave it out".to_owned(),
             Kind::CopyGit | Kind::CopyUrl => "write ADD in place of COPY".to_owned(),
             Kind::Port(_) => "write a port or a range of ports, as in 80, 53/udp or 8000-8010/tcp".to_owned(),
+            Kind::TooLarge => "variables that hold copies of others, and ranges of ports, grow quickly".to_owned(),
             Kind::EmptyVolume => "write a path: VOLUME /data".to_owned(),
             Kind::Signal { nearest: None, .. } => "write a signal's name or number: SIGTERM, or 15".to_owned(),
             _ => return None,

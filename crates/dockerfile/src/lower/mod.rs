@@ -47,6 +47,10 @@ use error::{At, Result};
 use nodes::{NodeId, NodeKind, NodeOptions, Nodes};
 use stage::{StageCommand, StageId, StageState, Stages};
 
+/// How many bytes the configs and the steps of all stages may hold. A few lines that double a variable, expose every
+/// port or build stage upon stage would fill any memory.
+pub const MAX_TEXT_BYTES: usize = 64 << 20;
+
 /// The base that is no image.
 const SCRATCH: &str = "scratch";
 
@@ -82,6 +86,8 @@ struct Lowering<'a> {
     errors: Vec<DockerfileError>,
     /// Whether arguments may lack the values that they should have.
     is_doubtful: bool,
+    /// How much text configs and steps hold: see [`MAX_TEXT_BYTES`].
+    text_bytes: usize,
 }
 
 impl<'a> Lowering<'a> {
@@ -103,6 +109,7 @@ impl<'a> Lowering<'a> {
             images: Vec::new(),
             errors: Vec::new(),
             is_doubtful: false,
+            text_bytes: 0,
         }
     }
 
@@ -163,6 +170,12 @@ impl Lowering<'_> {
         let errors = std::mem::take(&mut self.errors);
         // Nothing at all is left of what could not be asked for.
         DockerfileError::first_of(errors).err().unwrap_or_else(|| DockerfileErrorKind::NoStages.into())
+    }
+
+    /// Counts text against the limit.
+    fn spend(&mut self, bytes: usize) -> Result<()> {
+        self.text_bytes = self.text_bytes.saturating_add(bytes);
+        if self.text_bytes > MAX_TEXT_BYTES { Err(DockerfileErrorKind::TooLarge.into()) } else { Ok(()) }
     }
 
     fn stage(&mut self, id: StageId) -> &mut StageState {

@@ -32,15 +32,15 @@ fn announced(word: &str) -> Result<Option<Heredoc>, ShellError> {
     }
     let mut lex = Lex { skip_unset_env: true, ..Lex::new('\\') };
     let words = lex.process_word(rest, &Variables::new())?.words;
-    let [name] = words.as_slice() else { return Ok(None) };
+    let Some(name) = words.only() else { return Ok(None) };
     lex.raw_quotes = true;
     let raw = lex.process_word(rest, &Variables::new())?.words;
-    let [raw] = raw.as_slice() else { return Ok(None) };
+    let Some(raw) = raw.only() else { return Ok(None) };
     // What is quoted loses its quotes in one of the two.
     let quotes = |text: &str| text.chars().filter(|c| matches!(c, '\'' | '"')).count();
     let expand = quotes(raw) == quotes(name);
     let file_descriptor = if digits == 0 { 0 } else { word[..digits].parse().unwrap_or(u64::MAX) };
-    Ok(Some(Heredoc { name: name.clone(), file_descriptor, expand, chomp, content: String::new() }))
+    Ok(Some(Heredoc { name: name.to_owned(), file_descriptor, expand, chomp, content: String::new() }))
 }
 
 /// The heredocs that a line announces. A line that is no proper shell text announces none.
@@ -48,8 +48,8 @@ pub(super) fn on_line(line: &str) -> Result<Vec<Heredoc>, ShellError> {
     let lex = Lex { raw_quotes: true, raw_escapes: true, skip_unset_env: true, ..Lex::new('\\') };
     let words = lex.process_word(line, &Variables::new()).map(|done| done.words).unwrap_or_default();
     let mut heredocs = Vec::new();
-    for word in words {
-        heredocs.extend(announced(&word)?);
+    for word in words.iter() {
+        heredocs.extend(announced(word)?);
     }
     Ok(heredocs)
 }

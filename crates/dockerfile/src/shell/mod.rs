@@ -9,6 +9,7 @@ mod pattern;
 mod words;
 
 pub use environment::{Environment, Variables};
+pub use words::Words;
 
 use std::collections::BTreeSet;
 
@@ -44,7 +45,7 @@ pub struct Expanded {
     /// The text with everything expanded; space is kept.
     pub value: String,
     /// The text split at unquoted space after expansion.
-    pub words: Vec<String>,
+    pub words: Words,
     /// The variables that were used and are set.
     pub matched: BTreeSet<String>,
     /// The variables that were used and are not set.
@@ -185,7 +186,7 @@ impl Reader<'_> {
     }
 
     /// Reads up to the stop character, which is consumed, or up to the end where there is none.
-    fn until(&mut self, stop: Option<char>) -> Outcome<(String, Vec<String>)> {
+    fn until(&mut self, stop: Option<char>) -> Outcome<(String, Words)> {
         let mut value = String::new();
         let mut words = WordList::default();
         while let Some(c) = self.peek() {

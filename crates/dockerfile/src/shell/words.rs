@@ -1,10 +1,33 @@
 //! Splitting of an expanded text into words.
 
+/// Words, one after another in one text: a list of strings would cost tens of bytes for a word of one letter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words {
+    text: String,
+    /// Where each word ends.
+    ends: Vec<u32>,
+}
+
+impl Words {
+    /// The words in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
+        (0..self.ends.len()).map(|index| {
+            let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+            &self.text[start as usize..self.ends[index] as usize]
+        })
+    }
+
+    /// The one word that there is; None where there are none or several.
+    pub fn only(&self) -> Option<&str> {
+        (self.ends.len() == 1).then_some(self.text.as_str())
+    }
+}
+
 /// Collects words. Quoted and escaped characters belong to a word whatever they are.
 #[derive(Default)]
 pub(super) struct WordList {
-    words: Vec<String>,
-    current: String,
+    /// The words, and behind them the current one.
+    words: Words,
     in_word: bool,
 }
 
@@ -13,15 +36,14 @@ impl WordList {
     pub(super) fn character(&mut self, c: char) {
         if !c.is_whitespace() {
             self.raw_character(c);
-        } else if self.in_word && !self.current.is_empty() {
-            self.words.push(std::mem::take(&mut self.current));
+        } else if self.in_word && self.end() {
             self.in_word = false;
         }
     }
 
     /// A character that belongs to the word in any case.
     pub(super) fn raw_character(&mut self, c: char) {
-        self.current.push(c);
+        self.words.text.push(c);
         self.in_word = true;
     }
 
@@ -34,7 +56,7 @@ impl WordList {
 
     /// Quoted text.
     pub(super) fn raw_text(&mut self, text: &str) {
-        self.current.push_str(text);
+        self.words.text.push_str(text);
         self.in_word = true;
     }
 
@@ -43,14 +65,28 @@ impl WordList {
     /// existing Dockerfiles are split that way.
     pub(super) fn forget_if(&mut self, argument_was_read: bool) {
         if argument_was_read {
-            self.current.clear();
+            self.words.text.truncate(self.start());
         }
     }
 
-    pub(super) fn finish(mut self) -> Vec<String> {
-        if !self.current.is_empty() {
-            self.words.push(self.current);
-        }
+    pub(super) fn finish(mut self) -> Words {
+        self.end();
         self.words
+    }
+
+    /// Where the current word starts.
+    fn start(&self) -> usize {
+        self.words.ends.last().map_or(0, |&end| end as usize)
+    }
+
+    /// Ends the current word, unless there is nothing of it. Texts are far shorter than what the number holds: see
+    /// [`super::MAX_OUTPUT`] and the limits of files.
+    fn end(&mut self) -> bool {
+        let end = u32::try_from(self.words.text.len()).unwrap_or(u32::MAX);
+        let is_word = end as usize > self.start();
+        if is_word {
+            self.words.ends.push(end);
+        }
+        is_word
     }
 }

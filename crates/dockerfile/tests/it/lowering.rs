@@ -379,3 +379,27 @@ fn long_chains_of_instructions_are_lowered() {
     assert_eq!(lowered.graph.len(), 20_001);
     assert_eq!(lowered.image.history.len(), 20_001);
 }
+
+/// A few hundred bytes that ask for gigabytes are refused before they take them.
+#[test]
+fn text_that_grows_without_end_is_refused() {
+    let doubling = |word: &str, first: &str| {
+        let lines: String = (0..40).map(|_| format!("{word} a=$a$a\n")).collect();
+        first.replace("LINES", &lines)
+    };
+    let ports = "EXPOSE 1-65535\n".repeat(200);
+    let chain: String = (1..3_000).map(|stage| format!("FROM s{} AS s{stage}\nLABEL a=b\n", stage - 1)).collect();
+    let wide = format!("ENV a={}\n", "x".repeat(60_000));
+    for text in [
+        doubling("ARG", "ARG a=aa\nLINESFROM scratch\n"),
+        doubling("ARG", "FROM scratch\nARG a=aa\nLINES"),
+        doubling("ENV", "FROM scratch\nENV a=aa\nLINES"),
+        format!("FROM scratch\n{ports}"),
+        format!("FROM scratch AS s0\n{chain}"),
+        format!("FROM base\n{wide}{}", "RUN x\n".repeat(2_000)),
+    ] {
+        let error = try_lower(&text, &amd64(), &Fake::default()).expect_err("it asks for too much").to_string();
+        assert!(error.contains("hold more than") || error.contains("longer than"), "{error}");
+    }
+    assert!(try_lower("FROM scratch\nEXPOSE 0-65535\n", &amd64(), &Fake::default()).is_ok());
+}

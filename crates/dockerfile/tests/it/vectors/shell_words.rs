@@ -25,7 +25,7 @@ fn check(vector: &Value) -> Result<(), String> {
         Ok(done) => {
             same("an error", None, vector["word_error"].as_str())?;
             same("value", done.value.as_str(), text(&vector["word"]))?;
-            same("words", done.words, strings(&vector["words"]))?;
+            same("words", done.words.iter().map(str::to_owned).collect(), strings(&vector["words"]))?;
             same("matched", done.matched, strings(&vector["matched"]).into_iter().collect())?;
             same("unmatched", done.unmatched, strings(&vector["unmatched"]).into_iter().collect())
         }
