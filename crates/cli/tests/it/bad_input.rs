@@ -263,7 +263,7 @@ fn a_layer_that_explodes_is_refused_and_leaves_nothing() {
     let zstd = CompressionOptions { compression: Compression::Zstd, level: Some(19) };
     let mut compressor = Compressor::new(Vec::new(), zstd);
     compressor.write_all(&archive).expect("memory");
-    let bomb = compressor.finish().expect("memory");
+    let bomb = compressor.finish().expect("memory").output;
     let layout = crafted::Layout::new(&world.onetag, "bomb");
     let image = layout.image_with("linux/amd64", &["/zeros"], std::slice::from_ref(&archive), |_, layers| {
         layers[0] = layout.blob("application/vnd.oci.image.layer.v1.tar+zstd", &bomb);

@@ -104,7 +104,7 @@ pub fn layer(files: &[(&str, &[u8])]) -> Vec<u8> {
 pub fn gzip(content: &[u8]) -> Vec<u8> {
     let mut compressor = Compressor::new(Vec::new(), CompressionOptions::default());
     compressor.write_all(content).expect("memory");
-    compressor.finish().expect("memory")
+    compressor.finish().expect("memory").output
 }
 
 /// A binary and a layout to put crafted images into.

@@ -16,11 +16,11 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
-use super::{ArchiveWriter, Output, output};
+use super::{ArchiveWriter, Output};
 use crate::checksum::sum_of;
 use crate::error::Error;
 use crate::files;
-use crate::layer::{self, EntryHeader, EntryKind, InLayer, LayerError, Ownership};
+use crate::layer::{self, EntryHeader, EntryKind, InLayer, LayerError, Ownership, TarWriter};
 use crate::tree::{FrozenContent, FrozenDirectory, FrozenFile, FrozenNode, sum_of_context};
 use crate::tree::{MergedDirectory, MergedTree, Metadata, Node, Xattrs};
 use crate::whiteout;
@@ -54,12 +54,11 @@ pub(super) fn write(
     latest_mtime: Option<i64>,
 ) -> LayerResult<DiffStatistics> {
     let mut differ = Differ {
-        output: output(archive),
+        output: TarWriter::new(archive),
         ownership,
         latest_mtime,
         links: HashMap::new(),
         statistics: DiffStatistics::default(),
-        buffer: vec![0; 1 << 20],
         levels: Vec::new(),
     };
     let names = differ.names(&upper, Path::new(""))?;
@@ -67,8 +66,7 @@ pub(super) fn write(
     let root = Level { upper, path: PathBuf::new(), below: Some(below.root().clone()), names, header: None };
     differ.levels.push(root);
     differ.run()?;
-    let mut buffered = differ.output.finish().map_err(LayerError::Write)?;
-    std::io::Write::flush(&mut buffered).map_err(LayerError::Write)?;
+    differ.output.finish().map_err(LayerError::Write)?;
     Ok(differ.statistics)
 }
 
@@ -89,7 +87,6 @@ struct Differ<'a> {
     latest_mtime: Option<i64>,
     links: HashMap<(u64, u64), Vec<u8>>,
     statistics: DiffStatistics,
-    buffer: Vec<u8>,
     levels: Vec<Level>,
 }
 
@@ -291,16 +288,18 @@ impl Differ<'_> {
         let mut left = size;
         let mut file = &content.file;
         while left > 0 {
-            let wanted = usize::try_from(left).map_or(self.buffer.len(), |left| left.min(self.buffer.len()));
-            let length = file.read(&mut self.buffer[..wanted]).in_layer("read", || path)?;
+            // Straight into the block that is compressed next.
+            let compressor = &mut self.output.output().compressor;
+            let space = compressor.space();
+            let wanted = usize::try_from(left).map_or(space.len(), |left| left.min(space.len()));
+            let length = file.read(&mut space[..wanted]).in_layer("read", || path)?;
             if length == 0 {
                 return Err(LayerError::Changed { path: path.to_owned() });
             }
-            let piece = &self.buffer[..length];
             if let Some(context) = &mut context {
-                context.update(piece);
+                context.update(&space[..length]);
             }
-            self.output.data(piece).map_err(LayerError::Write)?;
+            compressor.advance(length).map_err(LayerError::Write)?;
             left -= length as u64;
         }
         if let Some(frozen) = &content.frozen {

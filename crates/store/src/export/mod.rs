@@ -1,19 +1,20 @@
 //! Writing the result of a step as a layer, in one pass: archive, diff ID, compression, digest, blob.
 
 mod diff;
+mod known;
 mod rewrite;
 
-use std::io::{BufWriter, Read, Write};
+use std::io::{Read, Write};
 use std::sync::Arc;
 
-use onetag_oci::{Algorithm, Descriptor, DiffId, Digest, Digester};
+use onetag_oci::{Algorithm, Descriptor, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::blobs::{BlobWriter, GrowingBlob};
 use crate::database::RecordStorage;
 use crate::deferred::StepBlob;
 use crate::error::{At, Error, Result};
-use crate::layer::{CompressionOptions, Compressor, LayerError, TarWriter};
+use crate::layer::{Compressed, Compression, CompressionOptions, Compressor, LayerError, TarWriter};
 use crate::leases::Resource;
 use crate::pipeline::{self, Formats};
 use crate::stack::Stack;
@@ -21,12 +22,13 @@ use crate::steps::LayerId;
 use crate::store::Store;
 use crate::tree::MergedTree;
 use diff::Upper;
+use known::LayersBefore;
 
 /// The namespace of finished exports in the database.
 const MEMO: &str = "export";
 /// Raised whenever the same tree would give other bytes.
-const FORMAT: u32 = 1;
-/// Bytes gathered before they are hashed and compressed.
+const FORMAT: u32 = 2;
+/// Bytes of a stream that are handed on at a time.
 const BUFFER: usize = 256 << 10;
 
 /// How a layer is to be written.
@@ -117,9 +119,8 @@ impl Store {
                 Upper::Folder(Arc::new(crate::steps::open_tree(&self.layer_tree(layer)?)?))
             }
         };
-        let writer = self.blob_writer()?;
-        started(writer.growing());
-        let mut archive = ArchiveWriter::new(writer, options.compression);
+        let mut archive = ArchiveWriter::new(self, options.compression)?;
+        started(archive.growing.clone());
         let statistics =
             diff::write(&mut archive, upper, tree, self.ownership(), options.latest_mtime).map_err(|source| {
                 match source {
@@ -144,7 +145,7 @@ impl Store {
             return Ok(known);
         }
         let limits = self.limits();
-        let mut archive = ArchiveWriter::new(self.blob_writer()?, *options);
+        let mut archive = ArchiveWriter::new(self, *options)?;
         let copied =
             pipeline::decompress(self.open_blob(blob)?, Algorithm::Sha256, Formats::Layer, limits.ratio, |stream| {
                 copy_stream(stream, &mut archive)
@@ -159,7 +160,7 @@ impl Store {
     /// kept, so that its diff ID is that of the file; it must be a valid layer.
     pub fn import_rootfs<R: Read + Send>(&self, archive: R, options: &CompressionOptions) -> Result<ExportedLayer> {
         let limits = self.limits();
-        let mut writer = ArchiveWriter::new(self.blob_writer()?, *options);
+        let mut writer = ArchiveWriter::new(self, *options)?;
         let mut entries = 0;
         let imported = pipeline::decompress(archive, Algorithm::Sha256, Formats::Archive, limits.ratio, |stream| {
             let mut tee = Tee { stream, writer: &mut writer };
@@ -213,32 +214,34 @@ fn copy_stream(stream: &mut dyn Read, archive: &mut ArchiveWriter) -> Result<(),
 /// An archive on its way into a blob.
 struct ArchiveWriter {
     compressor: Compressor<BlobWriter>,
+    growing: GrowingBlob,
     options: CompressionOptions,
-    digester: Digester,
-    size: u64,
 }
 
 impl ArchiveWriter {
-    fn new(blob: BlobWriter, options: CompressionOptions) -> ArchiveWriter {
-        let digester = Digester::new(Algorithm::Sha256);
-        ArchiveWriter { compressor: Compressor::new(blob, options), options, digester, size: 0 }
+    fn new(store: &Store, options: CompressionOptions) -> Result<ArchiveWriter> {
+        let blob = store.blob_writer()?;
+        let growing = blob.growing();
+        let mut compressor = Compressor::new(blob, options);
+        if options.compression != Compression::None {
+            compressor = compressor.with_known(Arc::new(LayersBefore::new(store, options)));
+        }
+        Ok(ArchiveWriter { compressor, growing, options })
     }
 
     fn finish(self, store: &Store) -> Result<ExportedLayer> {
-        let blob = self.compressor.finish().at("write blob in", store.root())?;
-        let diff_id = DiffId(self.digester.finish());
-        let (digest, size) = blob.finish(None, None)?;
-        let descriptor = Descriptor::new(self.options.media_type(), digest, size);
-        Ok(ExportedLayer { diff_id, descriptor, uncompressed_size: self.size, entries: 0 })
+        let Compressed { output, digest: diff_id, size, blocks } =
+            self.compressor.finish().at("write blob in", store.root())?;
+        let (digest, compressed_size) = output.finish(None, None)?;
+        known::remember(store, &self.options, &digest, &blocks)?;
+        let descriptor = Descriptor::new(self.options.media_type(), digest, compressed_size);
+        Ok(ExportedLayer { diff_id: DiffId(diff_id), descriptor, uncompressed_size: size, entries: 0 })
     }
 }
 
 impl Write for ArchiveWriter {
     fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
-        self.digester.update(data);
-        self.size += data.len() as u64;
-        self.compressor.write_all(data)?;
-        Ok(data.len())
+        self.compressor.write(data)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -260,9 +263,5 @@ impl Read for Tee<'_> {
     }
 }
 
-/// The writer that the differ uses: small pieces gathered.
-type Output<'a> = TarWriter<BufWriter<&'a mut ArchiveWriter>>;
-
-fn output(archive: &mut ArchiveWriter) -> Output<'_> {
-    TarWriter::new(BufWriter::with_capacity(BUFFER, archive))
-}
+/// The writer that the differ uses.
+type Output<'a> = TarWriter<&'a mut ArchiveWriter>;

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use onetag_oci::{Algorithm, Digest};
 
-use super::{ArchiveWriter, ExportedLayer, FORMAT, LayerOptions, output};
+use super::{ArchiveWriter, ExportedLayer, FORMAT, LayerOptions};
 use crate::error::{Error, Result};
-use crate::layer::{self, EntryHeader, EntryKind, Header, LayerError, TarReader};
+use crate::layer::{self, EntryHeader, EntryKind, Header, LayerError, TarReader, TarWriter};
 use crate::pipeline::{self, Formats};
 use crate::store::Store;
 
@@ -29,20 +29,19 @@ impl Store {
             return Ok(known);
         }
         let limits = self.limits();
-        let mut archive = ArchiveWriter::new(self.blob_writer()?, compression);
+        let mut archive = ArchiveWriter::new(self, compression)?;
         let mut entries = 0;
         let copied =
             pipeline::decompress(self.open_blob(blob)?, Algorithm::Sha256, Formats::Layer, limits.ratio, |stream| {
                 let mut reader = TarReader::new(stream, limits.clone());
-                let mut writer = output(&mut archive);
+                let mut writer = TarWriter::new(&mut archive);
                 while let Some(header) = reader.next_entry()? {
                     layer::validate_path(&header.path, limits)?;
                     writer.header(&bounded(&header, latest)).map_err(LayerError::Write)?;
                     copy_content(&mut reader, &mut writer, header.size)?;
                     entries += 1;
                 }
-                let mut buffered = writer.finish().map_err(LayerError::Write)?;
-                std::io::Write::flush(&mut buffered).map_err(LayerError::Write)?;
+                writer.finish().map_err(LayerError::Write)?;
                 reader.finish().map(drop)
             });
         copied.map_err(|source| Error::Unpack { blob: blob.clone(), source })?;

@@ -11,7 +11,9 @@
 //! reach outside its own tree.
 
 mod apply;
+mod block;
 mod compress;
+mod cut;
 mod decompress;
 mod error;
 mod header;
@@ -25,7 +27,9 @@ mod writer;
 mod xattr;
 
 pub use apply::{Applied, SkippedNode, UnresolvedLink, Whiteouts, apply};
-pub use compress::{Compression, CompressionOptions, Compressor};
+pub(crate) use block::{BlockKey, KnownBlocks};
+pub(crate) use compress::Block;
+pub use compress::{Compressed, Compression, CompressionOptions, Compressor};
 pub use decompress::{Decompressor, detect};
 pub(crate) use error::InLayer;
 pub use error::LayerError;

@@ -79,6 +79,11 @@ impl<W: Write> TarWriter<W> {
         self.output.write_all(data)
     }
 
+    /// What is written to. Content may be put there directly in place of [`TarWriter::data`].
+    pub(crate) fn output(&mut self) -> &mut W {
+        &mut self.output
+    }
+
     /// Fills the last block of content of `size` bytes.
     pub fn pad(&mut self, size: u64) -> std::io::Result<()> {
         let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);

@@ -9,6 +9,7 @@ mod copies;
 mod crashes;
 mod damage;
 mod deferred;
+mod known_blocks;
 mod layers;
 mod mounted;
 mod namespaces;
