@@ -9,22 +9,26 @@
 //! The digest is SHA-256 over this text; changing it only makes caches miss:
 //!
 //! ```text
-//! per entry, in the order of a walk:
-//!   "e" length(path) path  type mode uid gid  [size sha256(content) | length(target) target | rdev]
+//! per match:  "c" sha256(text of the folder), where only a folder's content counts, else an entry
+//! per folder, its entries in byte order of names:
+//!   "e" length(name) name  type mode uid gid
+//!       [size sha256(content) | length(target) target | rdev | sha256(text of the folder)]
 //!   per attribute: "x" length(name) name length(value) value
 //! ```
 
 mod capture;
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use onetag_oci::{Algorithm, Digest, Digester};
+use aws_lc_rs::digest;
+use onetag_oci::Digest;
+use rayon::prelude::*;
 
 use crate::copy::{CopyError, resolve_wildcards};
-use crate::tree::{ContentSum, FrozenContent, FrozenDirectory, FrozenLeaf, FrozenNode, Metadata};
-use crate::tree::{MergedTree, PathFilter, Xattrs};
+use crate::tree::{ContentSum, FrozenContent, FrozenDirectory, FrozenNode, MergedTree, Metadata, PathFilter};
 use capture::Capturer;
 pub(crate) use capture::sum_of;
 
@@ -131,80 +135,95 @@ fn sources(
 }
 
 fn digest_of(sources: &[(PathBuf, FrozenNode)], selection: &Selection) -> Digest {
-    let mut text = Text { digester: Digester::new(Algorithm::Sha256), buffer: Vec::new() };
+    let mut text = Vec::new();
     for (path, node) in sources {
-        let name = PathBuf::from(path.file_name().unwrap_or_default());
         match node {
-            FrozenNode::Directory(directory) if selection.contents_only => text.children(directory, Path::new("")),
-            node => text.node(&name, node),
+            FrozenNode::Directory(directory) if selection.contents_only => {
+                text.push(b'c');
+                text.extend(sum_of_folder(directory));
+            }
+            node => put_entry(&mut text, path.file_name().unwrap_or_default(), node),
         }
     }
-    text.digester.finish()
+    Digest::sha256(&text)
 }
 
-/// The text that is digested, as it is made.
-struct Text {
-    digester: Digester,
-    buffer: Vec<u8>,
+/// The SHA-256 of the text of a folder. The folders in it are digested in parallel.
+fn sum_of_folder(directory: &FrozenDirectory) -> ContentSum {
+    let folders: Vec<&FrozenDirectory> = directory.children.values().filter_map(as_folder).collect();
+    let sums: Vec<ContentSum> = match folders.len() {
+        0 | 1 => folders.into_iter().map(sum_of_folder).collect(),
+        _ => folders.into_par_iter().map(sum_of_folder).collect(),
+    };
+    let mut sums = sums.into_iter();
+    let mut text = Vec::with_capacity(directory.children.len() * 96);
+    for (name, node) in &directory.children {
+        put_attributes(&mut text, name, node);
+        if as_folder(node).is_some() {
+            text.extend(sums.next().unwrap_or_default());
+        }
+        put_xattrs(&mut text, node);
+    }
+    sum(&text)
 }
 
-impl Text {
-    fn node(&mut self, path: &Path, node: &FrozenNode) {
-        match node {
-            FrozenNode::Directory(directory) => {
-                self.entry(path, &directory.metadata, &directory.xattrs, &FrozenContent::Nothing);
-                self.children(directory, path);
-            }
-            FrozenNode::Leaf(leaf) => {
-                let FrozenLeaf { metadata, xattrs, content } = &**leaf;
-                self.entry(path, metadata, xattrs, content);
-            }
-        }
-    }
-
-    fn children(&mut self, directory: &FrozenDirectory, path: &Path) {
-        for (name, child) in &directory.children {
-            self.node(&path.join(name), child);
-        }
-    }
-
-    fn entry(&mut self, path: &Path, metadata: &Metadata, xattrs: &Xattrs, content: &FrozenContent) {
-        let text = &mut self.buffer;
-        text.clear();
-        text.push(b'e');
-        put_bytes(text, path.as_os_str().as_bytes());
-        text.extend(metadata.file_type.as_raw_mode().to_le_bytes());
-        for number in [metadata.mode, metadata.uid, metadata.gid] {
-            text.extend(number.to_le_bytes());
-        }
-        match content {
-            FrozenContent::File(file) => {
-                text.extend(metadata.size.to_le_bytes());
-                text.extend(hexadecimal(&file.sum.unwrap_or_default()));
-            }
-            FrozenContent::Link(target) => put_bytes(text, target.as_os_str().as_bytes()),
-            FrozenContent::Nothing => text.extend(metadata.rdev.to_le_bytes()),
-        }
-        for (name, value) in xattrs {
-            text.push(b'x');
-            put_bytes(text, name);
-            put_bytes(text, value);
-        }
-        self.digester.update(text);
+fn as_folder(node: &FrozenNode) -> Option<&FrozenDirectory> {
+    match node {
+        FrozenNode::Directory(directory) => Some(directory),
+        FrozenNode::Leaf(_) => None,
     }
 }
 
-fn hexadecimal(sum: &ContentSum) -> [u8; 64] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [0; 64];
-    for (position, byte) in sum.iter().enumerate() {
-        text[position * 2] = DIGITS[usize::from(byte >> 4)];
-        text[position * 2 + 1] = DIGITS[usize::from(byte & 15)];
+fn put_entry(text: &mut Vec<u8>, name: &OsStr, node: &FrozenNode) {
+    put_attributes(text, name, node);
+    if let FrozenNode::Directory(directory) = node {
+        text.extend(sum_of_folder(directory));
     }
-    text
+    put_xattrs(text, node);
+}
+
+/// All of an entry but what is in it, where it is a folder, and its extended attributes.
+fn put_attributes(text: &mut Vec<u8>, name: &OsStr, node: &FrozenNode) {
+    let metadata = match node {
+        FrozenNode::Directory(directory) => &directory.metadata,
+        FrozenNode::Leaf(leaf) => &leaf.metadata,
+    };
+    text.push(b'e');
+    put_bytes(text, name.as_bytes());
+    text.extend(metadata.file_type.as_raw_mode().to_le_bytes());
+    for number in [metadata.mode, metadata.uid, metadata.gid] {
+        text.extend(number.to_le_bytes());
+    }
+    let FrozenNode::Leaf(leaf) = node else { return };
+    match &leaf.content {
+        FrozenContent::File(file) => {
+            text.extend(metadata.size.to_le_bytes());
+            text.extend(file.sum.unwrap_or_default());
+        }
+        FrozenContent::Link(target) => put_bytes(text, target.as_os_str().as_bytes()),
+        FrozenContent::Nothing => text.extend(metadata.rdev.to_le_bytes()),
+    }
+}
+
+fn put_xattrs(text: &mut Vec<u8>, node: &FrozenNode) {
+    let xattrs = match node {
+        FrozenNode::Directory(directory) => &directory.xattrs,
+        FrozenNode::Leaf(leaf) => &leaf.xattrs,
+    };
+    for (name, value) in xattrs {
+        text.push(b'x');
+        put_bytes(text, name);
+        put_bytes(text, value);
+    }
 }
 
 fn put_bytes(text: &mut Vec<u8>, bytes: &[u8]) {
     text.extend((bytes.len() as u64).to_le_bytes());
     text.extend(bytes);
+}
+
+fn sum(text: &[u8]) -> ContentSum {
+    let mut sum = ContentSum::default();
+    sum.copy_from_slice(digest::digest(&digest::SHA256, text).as_ref());
+    sum
 }

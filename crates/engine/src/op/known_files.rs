@@ -1,15 +1,15 @@
 //! Digests of the host's files from builds before, as git's index keeps them: a file counts as unchanged while its
 //! inode, size and times are.
 //!
-//! One record for each folder, its entries in the order of paths, so that a walk finds them one after the other:
+//! One record for each folder, of entries in the order in which a walk met them first:
 //! ```text
-//! path length u32, path, device u64, inode u64, size u64, mtime i64 + u32, ctime i64 + u32, SHA-256 (32 bytes)
+//! hash of the path u64, device u64, inode u64, size u64, mtime i64 + u32, ctime i64 + u32, SHA-256 (32 bytes)
 //! ```
-//! all numbers little-endian. A file that changed too recently to be told from one that changes again is not kept, nor
-//! one that has extended attributes.
+//! all numbers little-endian. Of a path the hash will do: what tells files apart is their state, and of two that have
+//! the same one the paths differ. A file that changed too recently to be told from one that changes again is not kept,
+//! nor one that has extended attributes.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hasher};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,9 +20,11 @@ use onetag_store::tree::{ContentSum, Metadata};
 use onetag_store::{Database, RecordStorage};
 
 /// Another number is another format.
-const NAMESPACE: &str = "context-files-3";
+const NAMESPACE: &str = "context-files-4";
+const HASH_BYTES: usize = 8;
 const STAMP_BYTES: usize = 48;
 const SUM_BYTES: usize = 32;
+const ENTRY_BYTES: usize = HASH_BYTES + STAMP_BYTES + SUM_BYTES;
 
 type Stamp = [u8; STAMP_BYTES];
 
@@ -35,9 +37,9 @@ pub(crate) struct KnownFiles {
 /// What is known of one folder's files.
 pub(crate) struct KnownFolder {
     record: Vec<u8>,
-    /// Number and place of each entry in the record, by the hash of its path. Where two paths have one hash, one is not
-    /// known.
-    index: HashMap<u64, (usize, usize)>,
+    /// The numbers of entries plus one, each at the place that its hash gives or at the next free one; 0 is free. Its
+    /// length is a power of two.
+    index: Vec<u32>,
     /// Whether the file of each entry was asked for, by the entry's number.
     used: Vec<AtomicBool>,
     fresh: Mutex<HashMap<PathBuf, (Stamp, ContentSum)>>,
@@ -46,11 +48,9 @@ pub(crate) struct KnownFolder {
 
 /// An entry of a record.
 struct Entry<'a> {
-    path: &'a [u8],
+    hash: u64,
     stamp: &'a [u8],
     sum: &'a [u8],
-    /// Where the next one begins.
-    end: usize,
 }
 
 impl KnownFiles {
@@ -83,49 +83,56 @@ impl KnownFiles {
 
 impl KnownFolder {
     /// What a record says; nothing where it is damaged.
-    fn new(record: Vec<u8>) -> Self {
-        let mut index = HashMap::with_capacity(record.len() / 128);
-        let mut position = 0;
-        while position < record.len() {
-            let Some(entry) = entry(&record, position) else {
-                index.clear();
-                break;
-            };
-            index.insert(hash(entry.path), (index.len(), position));
-            position = entry.end;
+    fn new(mut record: Vec<u8>) -> Self {
+        if !record.len().is_multiple_of(ENTRY_BYTES) || u32::try_from(record.len()).is_err() {
+            record.clear();
         }
-        let used = std::iter::repeat_with(AtomicBool::default).take(index.len()).collect();
+        let count = record.len() / ENTRY_BYTES;
+        let mut index = vec![0_u32; (count * 2).next_power_of_two()];
+        for (number, entry) in (1..).zip(entries(&record)) {
+            let free = probe(&index, entry.hash).find(|&place| index[place] == 0);
+            if let Some(place) = free {
+                index[place] = number;
+            }
+        }
+        let used = std::iter::repeat_with(AtomicBool::default).take(count).collect();
         Self { record, index, used, fresh: Mutex::default(), is_changed: AtomicBool::new(false) }
     }
 
-    /// The entry of a path; it counts as used.
-    fn find(&self, path: &[u8]) -> Option<Entry<'_>> {
-        let (number, position) = *self.index.get(&hash(path))?;
-        let entry = entry(&self.record, position).filter(|entry| entry.path == path)?;
-        if let Some(used) = self.used.get(number) {
-            used.store(true, Ordering::Relaxed);
+    /// The digest of the file that has this path and this state; its entry counts as used.
+    fn find(&self, path: &Path, stamp: &Stamp) -> Option<ContentSum> {
+        let hash = hash(path);
+        for place in probe(&self.index, hash) {
+            let number = usize::try_from(self.index[place].checked_sub(1)?).ok()?;
+            let entry = entry(self.record.get(number * ENTRY_BYTES..)?)?;
+            if entry.hash == hash {
+                if let Some(used) = self.used.get(number) {
+                    used.store(true, Ordering::Relaxed);
+                }
+                if entry.stamp == stamp {
+                    return entry.sum.try_into().ok();
+                }
+            }
         }
-        Some(entry)
+        None
     }
 
     /// The record with what was learnt.
     fn encode(&self) -> Vec<u8> {
         let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut bytes = Vec::with_capacity(self.record.len() + fresh.len() * 128);
+        let mut bytes = Vec::with_capacity(self.record.len() + fresh.len() * ENTRY_BYTES);
         // A build that looked at most of what is known is believed to have seen all that is there.
         let is_used = |number: usize| self.used.get(number).is_some_and(|used| used.load(Ordering::Relaxed));
         let keeps_all = (0..self.used.len()).filter(|&number| is_used(number)).count() * 2 < self.used.len();
-        let mut kept: BTreeMap<&[u8], (&[u8], &[u8])> = BTreeMap::new();
-        for &(number, position) in self.index.values() {
-            let Some(entry) = entry(&self.record, position) else { continue };
-            if keeps_all || is_used(number) {
-                kept.insert(entry.path, (entry.stamp, entry.sum));
+        let replaced: HashSet<u64> = fresh.keys().map(|path| hash(path)).collect();
+        for (number, (known, content)) in entries(&self.record).zip(self.record.chunks_exact(ENTRY_BYTES)).enumerate() {
+            if (keeps_all || is_used(number)) && !replaced.contains(&known.hash) {
+                bytes.extend(content);
             }
         }
-        kept.extend(fresh.iter().map(|(path, (stamp, sum))| (path.as_os_str().as_bytes(), (&stamp[..], &sum[..]))));
-        for (path, (stamp, sum)) in kept {
-            bytes.extend(u32::try_from(path.len()).unwrap_or(0).to_le_bytes());
-            bytes.extend(path);
+        let fresh: BTreeMap<_, _> = fresh.iter().collect();
+        for (path, (stamp, sum)) in fresh {
+            bytes.extend(hash(path).to_le_bytes());
             bytes.extend(stamp);
             bytes.extend(sum);
         }
@@ -136,8 +143,8 @@ impl KnownFolder {
 impl FileDigests for KnownFolder {
     fn get(&self, path: &Path, state: &Metadata) -> Option<ContentSum> {
         let stamp = stamp(state);
-        if let Some(entry) = self.find(path.as_os_str().as_bytes()).filter(|entry| entry.stamp == stamp) {
-            return entry.sum.try_into().ok();
+        if let Some(sum) = self.find(path, &stamp) {
+            return Some(sum);
         }
         if !self.is_changed.load(Ordering::Acquire) {
             return None;
@@ -153,19 +160,32 @@ impl FileDigests for KnownFolder {
     }
 }
 
-fn hash(path: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(path);
-    hasher.finish()
+/// The FNV-1a hash of a path.
+fn hash(path: &Path) -> u64 {
+    path.as_os_str()
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
-fn entry(record: &[u8], position: usize) -> Option<Entry<'_>> {
-    let (length, rest) = record.get(position..)?.split_first_chunk::<4>()?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    let (path, rest) = rest.split_at_checked(length)?;
+/// The places of an index where a hash may be, each once.
+fn probe(index: &[u32], hash: u64) -> impl Iterator<Item = usize> + use<> {
+    let length = index.len();
+    // The upper half of the hash is the better mixed one.
+    let first = usize::try_from((hash ^ (hash >> 32)) & 0xffff_ffff).unwrap_or(0);
+    (0..length).map(move |step| (first + step) & (length - 1))
+}
+
+fn entries(record: &[u8]) -> impl Iterator<Item = Entry<'_>> {
+    record.chunks_exact(ENTRY_BYTES).filter_map(entry)
+}
+
+/// The entry at the beginning of these bytes.
+fn entry(bytes: &[u8]) -> Option<Entry<'_>> {
+    let (hash, rest) = bytes.split_first_chunk::<HASH_BYTES>()?;
     let (stamp, rest) = rest.split_at_checked(STAMP_BYTES)?;
-    let (sum, rest) = rest.split_at_checked(SUM_BYTES)?;
-    Some(Entry { path, stamp, sum, end: record.len() - rest.len() })
+    let (sum, _) = rest.split_at_checked(SUM_BYTES)?;
+    Some(Entry { hash: u64::from_le_bytes(*hash), stamp, sum })
 }
 
 fn stamp(metadata: &Metadata) -> Stamp {
@@ -254,7 +274,19 @@ mod tests {
         let bytes = filled(0..2).encode();
         let whole = bytes.len() / 2;
         for length in (1..bytes.len()).filter(|length| *length != whole) {
-            assert!(KnownFolder::new(bytes[..length].to_vec()).index.is_empty(), "{length}");
+            assert!(KnownFolder::new(bytes[..length].to_vec()).record.is_empty(), "{length}");
         }
+    }
+
+    #[test]
+    fn names_of_one_hash_are_told_apart_by_their_state() {
+        let mut bytes = filled(0..1).encode();
+        let mut other = filled(1..2).encode();
+        other[..HASH_BYTES].copy_from_slice(&bytes[..HASH_BYTES]);
+        bytes.extend(other);
+        let folder = KnownFolder::new(bytes);
+        assert_eq!(folder.get(&name(0), &state(0)), Some([0; 32]));
+        assert_eq!(folder.get(&name(0), &state(1)), Some([1; 32]));
+        assert_eq!(folder.get(&name(0), &state(2)), None);
     }
 }
