@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use onetag_dockerfile::resolver::ResolveMode;
 use onetag_oci::{Platform, Reference};
+use onetag_sandbox::Sandbox;
 use onetag_store::layer::CompressionOptions;
 use onetag_store::tree::{Leaf, MergedTree, Node};
 use onetag_store::{LayerId, Store};
@@ -121,7 +122,7 @@ pub fn keep(
     fs::create_dir_all(&folder).map_err(at(&folder))?;
     let mut kept = Vec::new();
     for (name, leaf) in candidates {
-        if let Some(emulator) = keep_one(&folder, &name, &leaf, platforms)? {
+        if let Some(emulator) = keep_one(engine.sandbox(), &folder, &name, &leaf, platforms)? {
             kept.push(emulator);
         }
     }
@@ -147,7 +148,7 @@ pub fn forget(engine: &Engine, platforms: &[Platform]) -> Result<Vec<PathBuf>, E
     let mut removed = Vec::new();
     for entry in entries {
         let path = entry.map_err(at(&folder))?.path();
-        let emulated = onetag_sandbox::emulated_platforms(&path);
+        let emulated = engine.sandbox().emulated_platforms(&path);
         let is_meant = platforms.is_empty() || emulated.iter().any(|platform| is_wanted(platform, platforms));
         if is_meant {
             fs::remove_file(&path).map_err(at(&path))?;
@@ -195,6 +196,7 @@ fn candidates(tree: &MergedTree) -> Result<BTreeMap<String, Leaf>, EmulatorError
 
 /// Copies one emulator beside its place and moves it there when it has been seen to work.
 fn keep_one(
+    sandbox: &Sandbox,
     folder: &Path,
     name: &str,
     leaf: &Leaf,
@@ -208,7 +210,7 @@ fn keep_one(
         copy.sync_all().map_err(at(&beside.0))?;
         // A file open for writing cannot be executed.
         drop(copy);
-        let mut emulated = onetag_sandbox::emulated_platforms(&beside.0);
+        let mut emulated = sandbox.emulated_platforms(&beside.0);
         emulated.retain(|platform| platforms.is_empty() || is_wanted(platform, platforms));
         if emulated.is_empty() {
             return Ok(None);

@@ -12,6 +12,7 @@ use onetag_store::Store;
 use crate::EngineOptions;
 use crate::content::archive::ArchiveView;
 use crate::content::{ArchiveKind, ArchiveName, ContentError, Location};
+use crate::probes::StoredProbes;
 
 /// The store, the registry client and the sandbox, each made when first needed. Clones are the same engine.
 #[derive(Clone)]
@@ -19,12 +20,22 @@ pub struct Engine {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    options: EngineOptions,
+pub(crate) struct Inner {
+    pub(crate) options: EngineOptions,
     store: OnceLock<Store>,
     client: OnceLock<Client>,
     sandbox: OnceLock<Sandbox>,
     archives: Mutex<HashMap<(ArchiveKind, PathBuf), Arc<ArchiveView>>>,
+}
+
+impl Inner {
+    pub(crate) fn store(&self) -> Result<&Store, onetag_store::Error> {
+        if let Some(store) = self.store.get() {
+            return Ok(store);
+        }
+        let store = Store::open(&self.options.root)?;
+        Ok(self.store.get_or_init(|| store))
+    }
 }
 
 impl Engine {
@@ -50,11 +61,7 @@ impl Engine {
     /// # Errors
     /// Its folder cannot be made or read.
     pub fn store(&self) -> Result<&Store, onetag_store::Error> {
-        if let Some(store) = self.inner.store.get() {
-            return Ok(store);
-        }
-        let store = Store::open(&self.inner.options.root)?;
-        Ok(self.inner.store.get_or_init(|| store))
+        self.inner.store()
     }
 
     /// The registry client. It connects when it is first asked for something.
@@ -124,13 +131,20 @@ impl Engine {
             sandbox.search_path.clone_from(&options.search_path);
             sandbox.kept_folders = vec![crate::emulators::folder(&options.root)];
             sandbox.emulator = options.emulator;
+            sandbox.probe_memory = Some(Arc::new(StoredProbes(Arc::downgrade(&self.inner))));
             Sandbox::new(sandbox)
         })
     }
 }
 
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Engine").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Engine {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Engine").field("options", &self.inner.options).finish_non_exhaustive()
+        self.inner.fmt(formatter)
     }
 }

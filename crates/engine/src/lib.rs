@@ -28,6 +28,7 @@ mod options;
 mod parallel;
 pub mod pin;
 pub mod platforms;
+mod probes;
 pub mod progress;
 pub mod provenance;
 pub mod pull;

@@ -83,7 +83,7 @@ pub fn examine(sandbox: &Sandbox, entered: &Result<Entered>, store: &Path, searc
     tried.extend(identities(entered));
     if entered.is_ok() {
         tried.push(whole_sequence(sandbox, store));
-        platforms = sandbox.platforms();
+        platforms = sandbox.platforms_tried();
         tried.extend(emulators(&platforms));
     }
     let works = tried.iter().all(|finding| finding.verdict < Verdict::Broken);
@@ -250,7 +250,7 @@ fn emulators(platforms: &[PlatformSupport]) -> Vec<Finding> {
                     Finding::fine(&subject, format!("emulated by the host's {}", path.display()))
                 }
                 How::HostHandler { interpreter: None } => Finding::fine(&subject, "emulated by the host"),
-                How::Private { interpreter } => {
+                How::Private { interpreter, .. } => {
                     Finding::fine(&subject, format!("emulated by {}", interpreter.display()))
                 }
                 How::Unsupported { cause, hint } => Finding::limited(&subject, cause, Some(hint.clone())),

@@ -30,7 +30,7 @@ mod sys;
 mod user_namespace;
 pub mod users;
 
-pub use emulation::{BinfmtRow, EmulatorChoice, How, PlatformSupport, Registered, emulated_platforms};
+pub use emulation::{BinfmtRow, EmulatorChoice, How, PlatformSupport, ProbeMemory, Registered};
 pub use error::{Error, Result};
 pub use host::{Finding, HostReport, Verdict, examine};
 pub use mounting::mount_detached;

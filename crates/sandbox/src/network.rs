@@ -130,6 +130,7 @@ fn start_with(helper: Helper, program: &Path) -> Result<NetworkHandle> {
         environment: &[],
         descriptors: &[null.as_fd(), null.as_fd(), null.as_fd(), theirs.as_fd()],
         execute_descriptor: None,
+        is_bare: false,
         join: &[],
         namespaces: CloneFlags::PID,
     })

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -15,7 +15,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::control_group::ControlGroups;
-use crate::emulation::{BinfmtRow, Emulation, EmulatorChoice, Execution, PlatformSupport, Registered};
+use crate::emulation::{BinfmtRow, Emulation, EmulatorChoice, Execution, PlatformSupport, ProbeMemory, Registered};
 use crate::error::{Error, Result};
 use crate::init::{self, Failure, FailureKind, Report};
 use crate::mounting::{clone_tree, make_mount_points, open_root};
@@ -36,6 +36,8 @@ pub struct SandboxOptions {
     pub kept_folders: Vec<PathBuf>,
     /// Which emulators may be used.
     pub emulator: EmulatorChoice,
+    /// What probes found out in earlier commands, where that is kept.
+    pub probe_memory: Option<Arc<dyn ProbeMemory>>,
 }
 
 /// Starts processes. Cheap to open and to clone; everything is found out when it is first needed.
@@ -80,13 +82,26 @@ impl Sandbox {
         self.inner.emulation.support(platform)
     }
 
-    /// How programs of every platform that is known run on this host; found out by executing one of each.
+    /// How programs of every platform that is known run on this host; found out by executing one of each, now or in an earlier command.
     #[must_use]
     pub fn platforms(&self) -> Vec<PlatformSupport> {
         self.inner.emulation.platforms()
     }
 
-    /// Every platform, how it runs and by what: `onetag binfmt`.
+    /// The same, executed now: what earlier commands found out does not count.
+    #[must_use]
+    pub fn platforms_tried(&self) -> Vec<PlatformSupport> {
+        self.inner.emulation.platforms_tried()
+    }
+
+    /// The platforms whose programs an emulator executes here, found out by executing one of each. Only those are tried that its name,
+    /// `qemu-MACHINE` with or without `-static`, stands for.
+    #[must_use]
+    pub fn emulated_platforms(&self, emulator: &Path) -> Vec<Platform> {
+        self.inner.emulation.emulated_platforms(emulator)
+    }
+
+    /// Every platform, how it runs and by what, executed now: `onetag binfmt`.
     #[must_use]
     pub fn binfmt(&self) -> Vec<BinfmtRow> {
         self.inner.emulation.rows()
@@ -170,6 +185,7 @@ impl Sandbox {
             environment: &[],
             descriptors: &descriptors,
             execute_descriptor: None,
+            is_bare: false,
             join: &join,
             namespaces,
         })

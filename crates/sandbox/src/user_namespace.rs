@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -46,6 +47,31 @@ pub(crate) fn is_initial() -> bool {
         let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
     })
+}
+
+/// Who this process was before it entered a user namespace of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asker {
+    /// The user's id.
+    pub user: u32,
+    /// The inode of the user namespace; 0 where it is not to be seen.
+    pub namespace: u64,
+}
+
+static ASKER: OnceLock<Asker> = OnceLock::new();
+
+impl Asker {
+    pub(crate) fn get() -> Self {
+        *ASKER.get_or_init(|| {
+            let namespace = fs::metadata("/proc/self/ns/user").map_or(0, |file| file.ino());
+            Self { user: getuid().as_raw(), namespace }
+        })
+    }
+
+    /// Whether that was in the host's first user namespace, whose number never changes.
+    pub(crate) fn is_of_the_host(self) -> bool {
+        self.namespace == 0xefff_fffd
+    }
 }
 
 static SINGLE_ID: OnceLock<String> = OnceLock::new();
@@ -115,10 +141,11 @@ fn map(own: u32, ranges: &[Range]) -> Vec<[u64; 3]> {
 /// # Errors
 /// [`Error::Denied`] when the host does not allow user namespaces, with the command that does.
 pub fn enter_user_namespace() -> Result<Entered> {
+    let asker = Asker::get();
     if may_mount() {
         return Ok(Entered::Root);
     }
-    let (user, group) = (getuid().as_raw(), getgid().as_raw());
+    let (user, group) = (asker.user, getgid().as_raw());
     let plan = Maps::plan(user, group);
     let cause = match plan {
         Ok(maps) => match enter_with_helper(&maps)? {

@@ -151,7 +151,7 @@ fn list(context: &Context, arguments: &ListArguments) -> CommandResult {
     for row in rows {
         let interpreter = row.interpreter.as_ref().map(|path| path.display().to_string());
         let cell = |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned());
-        let (platform, way, verdict) = (&row.support.platform, way(&row.support.how), verdict(&row.support.how));
+        let (platform, way, verdict) = (&row.support.platform, way(&row.support.how), verdict(&row));
         let (interpreter, version, flags) = (cell(interpreter), cell(row.version), cell(row.flags));
         table.line(format!("{platform}\t{way}\t{interpreter}\t{version}\t{flags}\t{verdict}"));
     }
@@ -169,9 +169,15 @@ fn way(how: &How) -> &'static str {
     }
 }
 
-fn verdict(how: &How) -> String {
-    match how {
+fn verdict(row: &BinfmtRow) -> String {
+    match &row.support.how {
         How::Unsupported { cause, .. } => cause.clone(),
+        How::Private { keeps_names: false, .. } => {
+            "ok, but a program's argument 0 is its path (before QEMU 6.0)".to_owned()
+        }
+        How::HostHandler { .. } if row.flags.as_ref().is_some_and(|flags| !flags.contains('P')) => {
+            "ok, but a program's argument 0 is its path (registered without P)".to_owned()
+        }
         _ => "ok".to_owned(),
     }
 }
@@ -184,7 +190,7 @@ fn document(row: &BinfmtRow) -> serde_json::Value {
         "version": row.version,
         "flags": row.flags,
         "supported": row.support.is_supported(),
-        "verdict": verdict(&row.support.how),
+        "verdict": verdict(row),
     })
 }
 

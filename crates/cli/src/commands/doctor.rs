@@ -84,7 +84,7 @@ pub fn how(support: &PlatformSupport) -> String {
         How::Compatible => "native (compatible mode)".to_owned(),
         How::HostHandler { interpreter: Some(path) } => format!("emulated by the host's {}", path.display()),
         How::HostHandler { interpreter: None } => "emulated by the host".to_owned(),
-        How::Private { interpreter } => format!("emulated by {}", interpreter.display()),
+        How::Private { interpreter, .. } => format!("emulated by {}", interpreter.display()),
         How::Unsupported { cause, .. } => format!("no: {cause}"),
     }
 }

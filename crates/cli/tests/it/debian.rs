@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use onetag_testkit::folder::{program, repository};
 use onetag_testkit::user::User;
-use onetag_testkit::{Running, require};
+use onetag_testkit::{Onetag, Running, require};
 
-use crate::support::{World, native_and_foreign};
+use crate::support::{BINARY, World, native_and_foreign};
 
 /// The release that the tests use.
 const RELEASE: &str = "bookworm";
@@ -20,8 +20,18 @@ ENV DEBIAN_FRONTEND=noninteractive
 RUN dpkg --force-depends --install /var/cache/apt/archives/*.deb && dpkg --configure --pending && apt-get clean
 
 FROM configured
-RUN apt-get update && apt-get install -y curl
+RUN apt-get update && apt-get install -y curl sudo iputils-ping
+RUN useradd --create-home app && echo root:secret | chpasswd && echo 'app ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/app
 CMD ["curl", "--version"]
+"#;
+
+/// Programs that gain rights, called by one who has none: by the bit, and by capabilities of their file.
+const GAINING: &str = r#"
+USER app
+RUN test $(id -u) = 1000 && test $(sudo id -u) = 0 && test $(sudo -u daemon id -un) = daemon
+RUN test $(echo secret | su --command 'id -u' 2>/dev/null) = 0
+RUN ! sudo -n -u app cat /etc/shadow && sudo -n cat /etc/shadow > /dev/null
+RUN ping -c 1 -W 5 127.0.0.1
 "#;
 
 /// Downloads and extracts packages of an architecture into a root file system, without running any of them.
@@ -52,7 +62,7 @@ fn source_line() -> Result<String, String> {
 }
 
 #[test]
-fn apt_installs_curl_for_two_platforms_in_one_build() {
+fn apt_installs_programs_for_two_platforms_in_one_build() {
     require!(some program("mmdebstrap"), "mmdebstrap is not installed");
     let world = World::any();
     require!(ok world.runs_foreign());
@@ -76,5 +86,11 @@ fn apt_installs_curl_for_two_platforms_in_one_build() {
         let said = world.onetag.ok(&format!("run --rm --platform {platform} {curl}"));
         let machine = if platform == "linux/arm64" { "aarch64" } else { "x86_64" };
         assert!(said.text().starts_with("curl ") && said.text().contains(machine), "{said}");
+    }
+    let root = User::root().map(|user| Onetag::new(BINARY, user));
+    for onetag in [Some(&world.onetag), root.as_ref().ok()].into_iter().flatten() {
+        let folder = onetag.file("gaining/Dockerfile", format!("FROM {curl}\n{GAINING}"));
+        let folder = folder.parent().expect("in a folder").display().to_string();
+        onetag.ok(&format!("build --progress plain --platform {native},{foreign} {folder}"));
     }
 }

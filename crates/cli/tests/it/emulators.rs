@@ -164,3 +164,45 @@ fn a_privileged_image_registers_emulators_on_the_host() {
     assert_eq!(done.text().lines().last(), Some(machine(FOREIGN)), "{done}");
     before.assert_unchanged();
 }
+
+/// How many programs a command made for probing.
+fn probes(world: &World, line: &str) -> usize {
+    let trace = world.onetag.work().join("trace");
+    let mut command = world.onetag.program(program("strace").expect("looked up by the caller"));
+    command.args(["-f", "-qq", "-e", "trace=memfd_create", "-o"]).arg(&trace).arg(world.onetag.binary());
+    command.args(line.split(' '));
+    onetag_testkit::Running::start(&mut command).finish(std::time::Duration::from_secs(60)).success();
+    let text = std::fs::read_to_string(&trace).expect("own file");
+    text.lines().filter(|line| line.contains("memfd_create(\"onetag-probe\"")).count()
+}
+
+#[test]
+fn an_emulator_is_probed_once_and_again_when_it_is_another() {
+    require!(some program("strace"), "strace is not installed");
+    // Root's: a traced program gains no rights, and newuidmap needs some.
+    let (world, folder) = require!(ok World::root().and_then(without_emulators));
+    world.onetag.ok(&format!("binfmt install --from {}", folder.display()));
+    let run = format!("run --rm --network none --platform {FOREIGN} {} true", local_name(FOREIGN));
+    let first = probes(&world, &run);
+    let second = probes(&world, &run);
+    assert_eq!((first, probes(&world, &run)), (second + 1, second));
+    // The tables are of now.
+    for table in ["binfmt", "doctor"] {
+        let tried = probes(&world, table);
+        assert!(tried > 12, "{table}: {tried}");
+        assert_eq!(tried, probes(&world, table), "{table}");
+    }
+    assert_eq!(probes(&world, &run), second);
+    // The same content again is another file.
+    let kept = world.onetag.root().join("emulators/qemu-s390x");
+    let content = std::fs::read(&kept).expect("own file");
+    std::fs::write(&kept, &content).expect("own file");
+    assert_eq!((probes(&world, &run), probes(&world, &run)), (first, second));
+    std::fs::write(&kept, &content[..content.len() / 2]).expect("own file");
+    world.onetag.line(&run).code(126).says("no interpreter for linux/s390x");
+    std::fs::write(&kept, &content).expect("own file");
+    assert_eq!((probes(&world, &run), probes(&world, &run)), (first, second));
+    // Without the database nothing is known.
+    std::fs::write(world.onetag.root().join("cache.db"), "not a database").expect("own file");
+    assert_eq!((probes(&world, &run), probes(&world, &run)), (first, second));
+}

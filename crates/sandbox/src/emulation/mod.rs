@@ -3,9 +3,13 @@
 
 mod interpreters;
 mod machine;
+mod memory;
 mod probe;
+mod program;
 mod registration;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,8 +19,10 @@ use onetag_oci::Platform;
 
 use crate::error::{Error, Result};
 use crate::process::SandboxOptions;
-pub use interpreters::emulated_platforms;
+use interpreters::{Emulator, Recall};
 use machine::Machine;
+pub use memory::ProbeMemory;
+use memory::{Question, Works};
 use onetag_oci::elf;
 pub use registration::{BinfmtRow, Registered};
 use table::PrivateTable;
@@ -66,6 +72,9 @@ pub enum How {
     Private {
         /// The emulator.
         interpreter: PathBuf,
+        /// Whether programs get the names they are called by. Emulators from before QEMU 6 do not understand being told; under them a
+        /// program's argument 0 is its path.
+        keeps_names: bool,
     },
     /// Not at all.
     Unsupported {
@@ -113,12 +122,20 @@ pub(crate) struct Emulation {
     options: SandboxOptions,
     known: Mutex<BTreeMap<Machine, How>>,
     table: Mutex<Option<Arc<PrivateTable>>>,
+    /// A table that emulators are tried in, until it becomes the one that processes use.
+    trial: Mutex<Option<PrivateTable>>,
     pub(crate) program: OnceLock<std::os::fd::OwnedFd>,
 }
 
 impl Emulation {
     pub(crate) fn new(options: SandboxOptions) -> Self {
-        Self { options, known: Mutex::default(), table: Mutex::default(), program: OnceLock::new() }
+        Self {
+            options,
+            known: Mutex::default(),
+            table: Mutex::default(),
+            trial: Mutex::default(),
+            program: OnceLock::new(),
+        }
     }
 
     pub(crate) fn options(&self) -> &SandboxOptions {
@@ -160,6 +177,33 @@ impl Emulation {
         machine::all().iter().map(|platform| self.support(platform)).collect()
     }
 
+    /// The same, with nothing taken from earlier commands.
+    pub(crate) fn platforms_tried(&self) -> Vec<PlatformSupport> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for machine in machine::all().iter().filter_map(Machine::of) {
+            known.insert(machine, self.find_out(machine, Recall::Refused));
+        }
+        drop(known);
+        self.platforms()
+    }
+
+    pub(crate) fn emulated_platforms(&self, path: &std::path::Path) -> Vec<Platform> {
+        interpreters::emulated_platforms(self, path)
+    }
+
+    /// Tries something in a table that no process uses.
+    pub(crate) fn with_trial_table<T>(&self, act: impl FnOnce(&PrivateTable) -> std::io::Result<T>) -> Result<T> {
+        let mut slot = self.trial.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = match slot.take() {
+            Some(table) => table,
+            None => PrivateTable::create(&self.program)?,
+        };
+        // Where it failed, what was tried may still be in the table: it goes.
+        let result = act(&table).map_err(|error| Error::setup("try an emulator in a private binfmt_misc", error))?;
+        *slot = Some(table);
+        Ok(result)
+    }
+
     pub(crate) fn prepare(&self, platforms: &[Platform]) -> Result<()> {
         platforms.iter().try_for_each(|platform| self.execution(platform).map(drop))
     }
@@ -175,35 +219,37 @@ impl Emulation {
                 platform: Box::new(support.platform),
                 hint,
             }),
-            How::Private { interpreter } => {
+            How::Private { interpreter, keeps_names } => {
                 let machine = Machine::of(&support.platform).ok_or_else(|| Error::Invalid(platform.to_string()))?;
-                let table = self.table(machine, &interpreter)?;
+                let table = self.table(machine, &Emulator { path: interpreter, keeps_names })?;
                 Ok(Execution::Private(table))
             }
         }
     }
 
     /// The private table with a machine's emulator in it.
-    fn table(&self, machine: Machine, interpreter: &std::path::Path) -> Result<Arc<PrivateTable>> {
+    fn table(&self, machine: Machine, emulator: &Emulator) -> Result<Arc<PrivateTable>> {
         let mut slot = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let table = match &*slot {
             Some(table) => Arc::clone(table),
             None => {
-                let table = Arc::new(PrivateTable::create(&self.program)?);
+                let tried = self.trial.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let table = Arc::new(tried.map_or_else(|| PrivateTable::create(&self.program), Ok)?);
                 // The private table hides the host's from our processes: what ran by it so far needs a place here too.
                 let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
                 for (other, how) in known.iter() {
                     if let How::HostHandler { interpreter } = how {
-                        let found = interpreter.clone().or_else(|| interpreters::find(*other, &self.options));
-                        if let Some(path) = found {
-                            table.register(*other, &path)?;
+                        let found = interpreters::find(self, *other, Recall::Allowed);
+                        let hosts = interpreter.clone().map(|path| Emulator { path, keeps_names: true });
+                        if let Some(emulator) = found.or(hosts) {
+                            table.register(*other, &emulator)?;
                         }
                     }
                 }
                 Arc::clone(slot.insert(table))
             }
         };
-        table.register(machine, interpreter)?;
+        table.register(machine, emulator)?;
         Ok(table)
     }
 
@@ -212,12 +258,12 @@ impl Emulation {
         if let Some(how) = known.get(&machine) {
             return how.clone();
         }
-        let how = self.find_out(machine);
+        let how = self.find_out(machine, Recall::Allowed);
         known.insert(machine, how.clone());
         how
     }
 
-    fn find_out(&self, machine: Machine) -> How {
+    fn find_out(&self, machine: Machine, recall: Recall) -> How {
         if machine.is_hosts_own() {
             if probe::runs_directly(machine) {
                 return How::Native;
@@ -232,18 +278,20 @@ impl Emulation {
         if matches!(choice, EmulatorChoice::Auto | EmulatorChoice::Host)
             && !machine.is_hosts_own()
             && table::host_has_handlers()
-            && probe::runs_directly(machine)
+            && self.host_runs(machine, recall)
         {
             return How::HostHandler { interpreter: table::host_handler(machine) };
         }
         let mut cause = format!("no working emulator for {}", machine.elf_name());
         if matches!(choice, EmulatorChoice::Auto | EmulatorChoice::Private) {
-            match interpreters::find(machine, &self.options) {
-                Some(interpreter) if table::is_available() => return How::Private { interpreter },
-                Some(interpreter) => {
+            match interpreters::find(self, machine, recall) {
+                Some(Emulator { path: interpreter, keeps_names }) if table::is_available() => {
+                    return How::Private { interpreter, keeps_names };
+                }
+                Some(emulator) => {
                     cause = format!(
                         "{} works, but this kernel has no private binfmt_misc (Linux 6.7 has) and the host has none registered",
-                        interpreter.display()
+                        emulator.path.display()
                     );
                 }
                 None => {}
@@ -263,12 +311,29 @@ impl Emulation {
         };
         How::Unsupported { cause, hint }
     }
+
+    /// Whether a handler of the host's executes the machine's programs.
+    fn host_runs(&self, machine: Machine, recall: Recall) -> bool {
+        let memory = self.options.probe_memory.as_deref();
+        let known = memory.and_then(|memory| Some((memory, Question::of_host(machine)?)));
+        if let Some((memory, question)) = &known
+            && recall == Recall::Allowed
+            && question.recall(*memory).is_some()
+        {
+            return true;
+        }
+        let runs = probe::runs_directly(machine);
+        if let Some((memory, question)) = &known {
+            question.keep(*memory, runs.then_some(Works::Fully));
+        }
+        runs
+    }
 }
 
 /// The smallest program of the host's own machine type; it exits with 42.
 pub(crate) fn host_program() -> Vec<u8> {
     let own = machine::all().iter().filter_map(Machine::of).find(|machine| machine.is_hosts_own());
-    own.map(probe::program).unwrap_or_default()
+    own.map(program::program).unwrap_or_default()
 }
 
 /// What to type when a program of another machine than the platform's was found.

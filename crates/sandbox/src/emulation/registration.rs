@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use onetag_oci::Platform;
 
+use super::interpreters::{Emulator, Recall};
 use super::machine::{self, Machine};
 use super::{Emulation, How, PlatformSupport, interpreters, table};
 use crate::error::{Error, Result};
@@ -22,7 +23,7 @@ pub struct BinfmtRow {
     pub interpreter: Option<PathBuf>,
     /// The emulator's version, as it says itself.
     pub version: Option<String>,
-    /// The flags of the host's registration, such as `FPC`, when there is one.
+    /// The flags of its registration, such as `FPC`: the host's or, where it is private, ours.
     pub flags: Option<String>,
 }
 
@@ -103,16 +104,16 @@ pub(crate) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// One row for every platform.
+/// One row for every platform, each tried now.
 pub(crate) fn rows(emulation: &Emulation) -> Vec<BinfmtRow> {
     let registered = entries(Path::new(table::HOST_TABLE)).unwrap_or_default();
     let mut versions = std::collections::BTreeMap::new();
     let row = |support: PlatformSupport| {
         let machine = Machine::of(&support.platform);
-        let program = machine.map(super::probe::program).unwrap_or_default();
+        let program = machine.map(super::program::program).unwrap_or_default();
         let entry = registered.iter().find(|entry| entry.enabled && entry.matches(&program));
         let interpreter = match &support.how {
-            How::Private { interpreter } | How::HostHandler { interpreter: Some(interpreter) } => {
+            How::Private { interpreter, .. } | How::HostHandler { interpreter: Some(interpreter) } => {
                 Some(interpreter.clone())
             }
             _ => entry.map(|entry| entry.interpreter.clone()),
@@ -120,9 +121,13 @@ pub(crate) fn rows(emulation: &Emulation) -> Vec<BinfmtRow> {
         let mut version_of =
             |path: &PathBuf| versions.entry(path.clone()).or_insert_with(|| super::probe::version(path)).clone();
         let version = interpreter.as_ref().and_then(&mut version_of);
-        BinfmtRow { support, interpreter, version, flags: entry.map(|entry| entry.flags.clone()) }
+        let flags = match &support.how {
+            How::Private { keeps_names, .. } => Some(table::flags(*keeps_names).to_owned()),
+            _ => entry.map(|entry| entry.flags.clone()),
+        };
+        BinfmtRow { support, interpreter, version, flags }
     };
-    emulation.platforms().into_iter().map(row).collect()
+    emulation.platforms_tried().into_iter().map(row).collect()
 }
 
 /// Registers emulators for the whole host. Platforms that the processor runs itself are passed over.
@@ -148,7 +153,7 @@ pub(crate) fn install(emulation: &Emulation, platforms: &[Platform], persistent:
         if by_processor || machine.is_hosts_own() || done.iter().any(|registered| registered.name == name) {
             continue;
         }
-        let Some(interpreter) = interpreters::find(machine, emulation.options()) else {
+        let Some(mut emulator) = interpreters::find(emulation, machine, Recall::Refused) else {
             if platforms.is_empty() {
                 continue;
             }
@@ -159,14 +164,25 @@ pub(crate) fn install(emulation: &Emulation, platforms: &[Platform], persistent:
                 hint: machine.hint(),
             });
         };
-        let line = table::registration(machine, &name, &crate::error::text(&interpreter)?)?;
-        remove_entry(&folder, &name)?;
-        fs::write(folder.join("register"), &line)
-            .map_err(|error| Error::setup(format!("register {}", interpreter.display()), error))?;
+        let mut line = register(&folder, machine, &name, &emulator)?;
+        if emulator.keeps_names && !super::probe::runs_directly(machine) {
+            // Kernels without private tables do not show earlier that it is too old for that.
+            emulator.keeps_names = false;
+            line = register(&folder, machine, &name, &emulator)?;
+        }
         let persistent = if persistent { Some(write_persistent(&name, &line)?) } else { None };
-        done.push(Registered { platform, name, interpreter, persistent });
+        done.push(Registered { platform, name, interpreter: emulator.path, persistent });
     }
     Ok(done)
+}
+
+/// Registers an emulator in place of what has the name, and gives the line that did it.
+fn register(folder: &Path, machine: Machine, name: &str, emulator: &Emulator) -> Result<String> {
+    let line = table::registration(machine, name, emulator)?;
+    remove_entry(folder, name)?;
+    fs::write(folder.join("register"), &line)
+        .map_err(|error| Error::setup(format!("register {}", emulator.path.display()), error))?;
+    Ok(line)
 }
 
 /// Removes what [`install`] made: the entries, and the files that make them again.
@@ -246,7 +262,7 @@ mod tests {
         let entry = Entry::parse("qemu-aarch64", ENTRY).unwrap();
         assert_eq!((entry.enabled, entry.flags.as_str(), entry.magic.len()), (true, "POCF", 20));
         for machine in machine::all().iter().filter_map(Machine::of) {
-            assert_eq!(entry.matches(&super::super::probe::program(machine)), machine == Machine::Arm64);
+            assert_eq!(entry.matches(&super::super::program::program(machine)), machine == Machine::Arm64);
         }
         assert!(!entry.matches(b"\x7fELF"));
     }

@@ -17,7 +17,10 @@ use rustix::mount::MountAttrFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
+use super::interpreters::Emulator;
 use super::machine::Machine;
+use super::probe;
+use super::registration::Entry;
 use crate::error::{Error, Result};
 use crate::init::{Failure, Report, receive, send, send_descriptor};
 use crate::mounting::make;
@@ -27,6 +30,9 @@ use crate::sys::{self, CloneFlags, Launch};
 pub(crate) const TABLE_NAME: &str = "onetag-emulation";
 
 const CONTROL: i32 = 3;
+
+/// The entry of an emulator that is tried.
+const TRIAL: &str = "onetag-probe";
 
 /// A binfmt_misc of our own.
 #[derive(Debug)]
@@ -49,27 +55,46 @@ impl PrivateTable {
     }
 
     /// Registers an emulator, once a machine.
-    pub(crate) fn register(&self, machine: Machine, interpreter: &Path) -> Result<()> {
+    pub(crate) fn register(&self, machine: Machine, emulator: &Emulator) -> Result<()> {
         let machine = machine.family();
         let mut registered = self.registered.lock().unwrap_or_else(PoisonError::into_inner);
         if registered.contains(&machine) {
             return Ok(());
         }
-        let failed = |error: io::Error| {
-            Error::setup(format!("register {} in a private binfmt_misc", interpreter.display()), error)
-        };
-        let name = format!("onetag-{}", machine.qemu());
-        let line = registration(machine, &name, &crate::error::text(interpreter)?)?;
-        let file = openat(self.mount.as_fd(), "register", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| failed(errno.into()))?;
-        rustix::io::write(&file, line.as_bytes()).map_err(|errno| failed(errno.into()))?;
+        self.write("register", &registration(machine, &format!("onetag-{}", machine.qemu()), emulator)?).map_err(
+            |error| Error::setup(format!("register {} in a private binfmt_misc", emulator.path.display()), error),
+        )?;
         registered.insert(machine);
+        Ok(())
+    }
+
+    /// Whether the kernel executes a machine's program by this emulator. MUST not be called for a table that processes use.
+    pub(crate) fn executes_by(&self, machine: Machine, emulator: &Emulator) -> io::Result<bool> {
+        let Ok(line) = registration(machine, TRIAL, emulator) else { return Ok(false) };
+        if self.write("register", &line).is_err() {
+            return Ok(false);
+        }
+        let runs = probe::runs_in(self.namespace.as_fd(), machine);
+        self.write(TRIAL, "-1")?;
+        Ok(runs)
+    }
+
+    fn write(&self, name: &str, text: &str) -> io::Result<()> {
+        let file = openat(self.mount.as_fd(), name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::io::write(&file, text.as_bytes())?;
         Ok(())
     }
 }
 
-/// The line that registers an emulator: its file is opened now (F), gets the program's own name (P) and its credentials (C).
-pub(crate) fn registration(machine: Machine, name: &str, interpreter: &str) -> Result<String> {
+/// Its file is opened now (F), it gets the program's credentials (C) and, where it understands that, the program's own name beside its
+/// path (P).
+pub(crate) fn flags(keeps_names: bool) -> &'static str {
+    if keeps_names { "FPC" } else { "FC" }
+}
+
+/// The line that registers an emulator.
+pub(crate) fn registration(machine: Machine, name: &str, emulator: &Emulator) -> Result<String> {
+    let interpreter = crate::error::text(&emulator.path)?;
     let (magic, mask) = machine.magic();
     let escaped = |bytes: [u8; 20]| {
         bytes.iter().fold(String::new(), |mut text, byte| {
@@ -82,7 +107,7 @@ pub(crate) fn registration(machine: Machine, name: &str, interpreter: &str) -> R
         .into_iter()
         .find(|candidate| !interpreter.contains(*candidate))
         .ok_or_else(|| Error::Invalid(format!("the path {interpreter} cannot be registered")))?;
-    let fields = ["", name, "M", "0", &escaped(magic), &escaped(mask), interpreter, "FPC"];
+    let fields = ["", name, "M", "0", &escaped(magic), &escaped(mask), &interpreter, flags(emulator.keeps_names)];
     Ok(fields.join(&separator.to_string()))
 }
 
@@ -103,6 +128,7 @@ fn create_with_namespace(program: &OnceLock<OwnedFd>) -> Result<(OwnedFd, OwnedF
         environment: &[],
         descriptors: &[null.as_fd(), null.as_fd(), null.as_fd(), theirs.as_fd()],
         execute_descriptor: None,
+        is_bare: false,
         join: &[],
         namespaces: CloneFlags::default(),
     })
@@ -181,25 +207,36 @@ pub(crate) fn host_has_handlers() -> bool {
     }
 }
 
+/// The enabled entries of the host's table for a machine's programs.
+pub(crate) fn host_entries(machine: Machine) -> Vec<Entry> {
+    let program = super::program::program(machine);
+    let mut entries = super::registration::entries(Path::new(HOST_TABLE)).unwrap_or_default();
+    entries.retain(|entry| entry.enabled && entry.matches(&program));
+    entries
+}
+
 /// The interpreter that the host's table names for a machine.
 pub(crate) fn host_handler(machine: Machine) -> Option<PathBuf> {
-    let program = super::probe::program(machine);
-    let entries = super::registration::entries(Path::new(HOST_TABLE)).ok()?;
-    entries.into_iter().find(|entry| entry.enabled && entry.matches(&program)).map(|entry| entry.interpreter)
+    host_entries(machine).into_iter().next().map(|entry| entry.interpreter)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn line(path: &str, keeps_names: bool) -> String {
+        registration(Machine::Arm64, "onetag-aarch64", &Emulator { path: path.into(), keeps_names }).unwrap()
+    }
+
     #[test]
     fn a_registration_line_is_the_kernels() {
-        let line = registration(Machine::Arm64, "onetag-aarch64", "/usr/bin/qemu-aarch64-static").unwrap();
+        let named = line("/usr/bin/qemu-aarch64-static", true);
         assert_eq!(
-            line,
+            named,
             ":onetag-aarch64:M:0:\\x7f\\x45\\x4c\\x46\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00:\
              \\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xfe\\xff\\xff\\xff:/usr/bin/qemu-aarch64-static:FPC"
         );
-        assert!(registration(Machine::Arm64, "onetag-aarch64", "/a:b").unwrap().starts_with(";onetag-aarch64;M;"));
+        assert_eq!(line("/usr/bin/qemu-aarch64-static", false), named.replace(":FPC", ":FC"));
+        assert!(line("/a:b", true).starts_with(";onetag-aarch64;M;"));
     }
 }

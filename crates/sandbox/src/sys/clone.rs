@@ -38,6 +38,9 @@ pub(crate) struct Launch<'a> {
     /// Executes descriptor `n` of the new process instead of `program`, by a name that survives the exec: for programs that the kernel
     /// hands to an interpreter.
     pub execute_descriptor: Option<i32>,
+    /// Whether the program sees no file but its own descriptors, where that may be had: root's right. It is where they are named by their
+    /// numbers, also for being executed by one.
+    pub is_bare: bool,
     /// Namespaces joined before the new ones are made, in this order.
     pub join: &'a [BorrowedFd<'a>],
     /// New namespaces.
@@ -56,10 +59,13 @@ pub(crate) struct Child {
 /// What the child reads: all of it is prepared before the clone.
 struct Shared {
     program: RawFd,
+    /// The program's name from there, empty for itself.
+    path: *const c_char,
     arguments: *const *const c_char,
     environment: *const *const c_char,
     sources: *const RawFd,
     source_count: usize,
+    is_bare: bool,
     joins: *const RawFd,
     join_count: usize,
     inner_flags: c_int,
@@ -94,12 +100,16 @@ pub(crate) fn launch(request: &Launch<'_>) -> io::Result<Child> {
     // SAFETY: both offsets lie inside (or one past the end of) the allocation of 2 × STACK_BYTES bytes; stacks grow downwards on every
     // architecture this crate supports, and u128 alignment gives the 16 bytes they ask for.
     let (outer_stack, inner_stack) = unsafe { (base.add(STACK_BYTES), base.add(2 * STACK_BYTES)) };
+    let named = request.execute_descriptor.filter(|_| request.is_bare);
+    let path = CString::new(named.map(|number| number.to_string()).unwrap_or_default())?;
     let mut shared = Shared {
-        program: request.execute_descriptor.unwrap_or(program.as_raw_fd()),
+        program: named.map_or(request.execute_descriptor.unwrap_or(program.as_raw_fd()), |_| libc::AT_FDCWD),
+        path: path.as_ptr(),
         arguments: arguments.as_ptr(),
         environment: environment.as_ptr(),
         sources: sources.as_ptr(),
         source_count: sources.len(),
+        is_bare: request.is_bare,
         joins: joins.as_ptr(),
         join_count: joins.len(),
         inner_flags: request.namespaces.0,
@@ -217,10 +227,18 @@ extern "C" fn execute_program(argument: *mut c_void) -> c_int {
                 libc::_exit(127);
             }
         }
+        if (*shared).is_bare {
+            if libc::chdir(c"/proc/self/fd".as_ptr()) != 0 {
+                (*shared).error = *libc::__errno_location();
+                libc::_exit(127);
+            }
+            // Refused to those who may not mount either: they see the host's files then.
+            libc::chroot(c".".as_ptr());
+        }
         libc::syscall(
             libc::SYS_execveat,
             (*shared).program,
-            c"".as_ptr(),
+            (*shared).path,
             (*shared).arguments,
             (*shared).environment,
             libc::AT_EMPTY_PATH,

@@ -1,7 +1,10 @@
 //! Programs of other platforms.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
 use onetag_oci::Platform;
-use onetag_sandbox::{EmulatorChoice, Error, How, Sandbox, SandboxOptions};
+use onetag_sandbox::{EmulatorChoice, Error, ExitStatus, How, ProbeMemory, Sandbox, SandboxOptions};
 use onetag_testkit::host::{HostState, private_binfmt};
 use onetag_testkit::require;
 use onetag_testkit::user::User;
@@ -71,16 +74,55 @@ fn broken_emulators_are_passed_over() {
     let platform = foreign().remove(0);
     let working = sandbox().support(&platform);
     require!(working.is_supported(), "no emulator for {platform}");
-    let How::Private { interpreter } = working.how else { return };
+    let How::Private { interpreter, .. } = working.how else { return };
     let folder = tempfile::tempdir().unwrap();
     let broken = folder.path().join(interpreter.file_name().unwrap());
     std::fs::write(&broken, "#!/bin/sh\nexit 42\n").unwrap();
     std::fs::set_permissions(&broken, PermissionsExt::from_mode(0o644)).unwrap();
     let mut options = options();
     options.interpreter_folders = vec![folder.path().to_owned()];
-    assert_eq!(Sandbox::new(options.clone()).support(&platform).how, How::Private { interpreter });
+    let expected = How::Private { interpreter, keeps_names: true };
+    assert_eq!(Sandbox::new(options.clone()).support(&platform).how, expected);
     let empty = Sandbox::new(SandboxOptions { search_path: vec![], ..options });
     assert!(!empty.support(&platform).is_supported() || onetag_testkit::host::has_foreign_handlers());
+}
+
+/// Says of every emulator that it works, and how.
+#[derive(Debug)]
+struct Claims {
+    records: Mutex<BTreeMap<String, Vec<u8>>>,
+    keeps_names: bool,
+}
+
+impl ProbeMemory for Claims {
+    fn recall(&self, key: &str) -> Option<Vec<u8>> {
+        let record = String::from_utf8(self.records.lock().unwrap().get(key)?.clone()).unwrap();
+        Some(if self.keeps_names { record } else { record.replace("fully", "without names") }.into_bytes())
+    }
+
+    fn keep(&self, key: &str, record: &[u8]) {
+        self.records.lock().unwrap().insert(key.to_owned(), record.to_owned());
+    }
+}
+
+#[test]
+fn programs_have_the_names_they_are_called_by_where_the_emulator_understands_them() {
+    require!(ok private_binfmt(&User::current()));
+    let platform = foreign().remove(0);
+    let room = require!(ok Room::of(&platform));
+    for keeps_names in [true, false] {
+        let claims = Arc::new(Claims { records: Mutex::default(), keeps_names });
+        let options = SandboxOptions { probe_memory: Some(claims), ..options() };
+        let support = Sandbox::new(options.clone()).support(&platform);
+        require!(support.is_supported(), "no emulator for {platform}");
+        // What the first found out, the second is told, in its way.
+        let sandbox = Sandbox::new(options);
+        // busybox executes itself by the other name.
+        let spec = room.spec("/bin/uname -s; busybox env uname -s");
+        let ran = sandbox.spawn(&spec).and_then(crate::support::finish).unwrap();
+        let (status, said) = if keeps_names { (0, "Linux\nLinux\n") } else { (127, "Linux\n") };
+        assert_eq!((ran.status, ran.stdout.as_str()), (ExitStatus::Code(status), said), "{}", ran.stderr);
+    }
 }
 
 #[test]
