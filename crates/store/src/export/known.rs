@@ -19,7 +19,7 @@ use onetag_oci::Digest;
 use super::FORMAT;
 use crate::database::RecordStorage;
 use crate::error::Result;
-use crate::layer::{Block, BlockKey, CompressionOptions, KnownBlocks};
+use crate::layer::{Block, BlockKey, CompressionOptions, KnownBlocks, at_least};
 use crate::leases::Resource;
 use crate::store::Store;
 
@@ -29,6 +29,9 @@ const ENTRY_BYTES: usize = 12;
 const LEAST_BLOCKS: usize = 4;
 /// So many blocks are looked at, those of the layers used last: a terabyte's.
 const MOST_BLOCKS: usize = 1 << 20;
+
+/// More than any block has.
+const MOST_COMPRESSED_BYTES: u32 = 16 << 20;
 
 /// The blocks of earlier layers of the same compression.
 pub(super) struct LayersBefore {
@@ -77,7 +80,8 @@ impl LayersBefore {
                 break;
             }
             let size: u64 = blocks(&record.value).map(|block| u64::from(block.compressed)).sum();
-            if self.store.blob_size(&digest) == Some(size) {
+            let is_small = blocks(&record.value).all(|block| block.compressed <= MOST_COMPRESSED_BYTES);
+            if is_small && self.store.blob_size(&digest) == Some(size) {
                 table.add(digest, &record.value);
             }
         }
@@ -98,16 +102,24 @@ impl Table {
     }
 }
 
+impl Layer {
+    /// The blob, opened once.
+    fn open(&self, store: &Store) -> Option<Arc<File>> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.get_or_insert_with(|| store.open_blob(&self.digest).ok().map(Arc::new)).clone()
+    }
+}
+
 impl KnownBlocks for LayersBefore {
-    fn find(&self, key: BlockKey) -> Option<Vec<u8>> {
+    fn find(&self, key: BlockKey, output: &mut Vec<u8>) -> Option<usize> {
         let table = self.table.get_or_init(|| self.load());
         let place = table.places.get(&key)?;
         let layer = table.layers.get(place.layer)?;
-        let mut file = layer.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = file.get_or_insert_with(|| self.store.open_blob(&layer.digest).ok().map(Arc::new)).clone()?;
-        let mut compressed = vec![0; usize::try_from(place.length).ok()?];
-        file.read_exact_at(&mut compressed, place.position).ok()?;
-        Some(compressed)
+        let file = layer.open(&self.store)?;
+        let length = usize::try_from(place.length).ok()?;
+        at_least(output, length);
+        file.read_exact_at(&mut output[..length], place.position).ok()?;
+        Some(length)
     }
 }
 

@@ -27,8 +27,9 @@ impl BlockKey {
 
 /// Blocks that were compressed before.
 pub(crate) trait KnownBlocks: Send + Sync {
-    /// The compressed form of a block with this key, as it is believed to be. Whoever asks looks whether it is.
-    fn find(&self, key: BlockKey) -> Option<Vec<u8>>;
+    /// Puts the compressed form of a block with this key, as it is believed to be, at the beginning of `output`, which
+    /// grows where it has to. Gives its bytes. Whoever asks looks whether it is that.
+    fn find(&self, key: BlockKey, output: &mut Vec<u8>) -> Option<usize>;
 }
 
 thread_local! {
@@ -77,7 +78,7 @@ pub(super) fn compress(content: &[u8], options: CompressionOptions, output: &mut
 }
 
 /// Makes a buffer large enough. A new one is not touched before it is written to.
-fn at_least(buffer: &mut Vec<u8>, length: usize) {
+pub(crate) fn at_least(buffer: &mut Vec<u8>, length: usize) {
     if buffer.len() < length {
         *buffer = vec![0; length];
     }

@@ -241,15 +241,12 @@ impl Buffers {
         let content = &self.content[..length];
         let key = known.is_some().then(|| BlockKey::of(content));
         let before = match (known, key) {
-            (Some(known), Some(key)) if !is_first => known.find(key),
+            (Some(known), Some(key)) if !is_first => known.find(key, &mut self.compressed),
             _ => None,
         };
-        let compressed = match before.filter(|form| block::is_form_of(form, content, options.compression)) {
-            Some(form) => {
-                let length = form.len();
-                self.compressed = form;
-                length
-            }
+        let is_form = |length: &usize| block::is_form_of(&self.compressed[..*length], content, options.compression);
+        let compressed = match before.filter(is_form) {
+            Some(length) => length,
             None => block::compress(content, options, &mut self.compressed)?,
         };
         Ok(Done { buffers: self, compressed, key })
@@ -321,7 +318,7 @@ mod tests {
     struct Nothing;
 
     impl KnownBlocks for Nothing {
-        fn find(&self, _: BlockKey) -> Option<Vec<u8>> {
+        fn find(&self, _: BlockKey, _: &mut Vec<u8>) -> Option<usize> {
             None
         }
     }
@@ -386,9 +383,11 @@ mod tests {
     }
 
     impl KnownBlocks for Given {
-        fn find(&self, key: BlockKey) -> Option<Vec<u8>> {
+        fn find(&self, key: BlockKey, output: &mut Vec<u8>) -> Option<usize> {
             self.asked.fetch_add(1, Ordering::Relaxed);
-            self.blocks.iter().find(|(known, _)| *known == key).map(|(_, form)| form.clone())
+            let (_, form) = self.blocks.iter().find(|(known, _)| *known == key)?;
+            output.clone_from(form);
+            Some(form.len())
         }
     }
 

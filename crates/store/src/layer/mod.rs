@@ -27,7 +27,7 @@ mod writer;
 mod xattr;
 
 pub use apply::{Applied, SkippedNode, UnresolvedLink, Whiteouts, apply};
-pub(crate) use block::{BlockKey, KnownBlocks};
+pub(crate) use block::{BlockKey, KnownBlocks, at_least};
 pub(crate) use compress::Block;
 pub use compress::{Compressed, Compression, CompressionOptions, Compressor};
 pub use decompress::{Decompressor, detect};
