@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
 /// Flags for a folder that is only walked through or listed.
@@ -71,6 +71,22 @@ pub(crate) fn replace_file(path: &Path, temporary: &Path, content: &[u8]) -> io:
 pub(crate) fn list(folder: impl AsFd) -> rustix::io::Result<Vec<(OsString, FileType)>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push((OsString::from_vec(name.to_vec()), entry.file_type()));
+        }
+    }
+    names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(names)
+}
+
+/// As [`list`] through a descriptor that nobody has read from and nobody else reads from: it is not opened again.
+pub(crate) fn list_unread(folder: impl AsFd) -> rustix::io::Result<Vec<(OsString, FileType)>> {
+    let mut buffer = Vec::with_capacity(8 << 10);
+    let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {

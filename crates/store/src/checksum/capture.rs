@@ -15,7 +15,7 @@ use rustix::fs::FileType;
 use super::{FileDigests, Selection};
 use crate::error::{At, Error, Result};
 use crate::layer;
-use crate::tree::{ContentSum, FrozenContent, FrozenDirectory, FrozenLeaf, FrozenNode, Leaf, Matched};
+use crate::tree::{ContentSum, FrozenContent, FrozenDirectory, FrozenLeaf, FrozenNode, Leaf, Listed, Matched};
 use crate::tree::{MergedDirectory, Metadata, Node, PathFilter, Seen, sum_of_context};
 
 /// Coarser than any file system's clock that is in use: a change that comes so soon after another one may not show.
@@ -62,10 +62,10 @@ impl<'a> Capturer<'a> {
         directory: &MergedDirectory,
         relative: &Path,
     ) -> Result<BTreeMap<std::ffi::OsString, FrozenNode>> {
-        let names = directory.names_with_first()?;
-        let child = |(name, first): (std::ffi::OsString, usize)| -> Result<Option<(std::ffi::OsString, FrozenNode)>> {
-            let Some(node) = directory.child_from(first, &name)? else { return Ok(None) };
-            Ok(self.child(&node, relative, &name)?.map(|frozen| (name, frozen)))
+        let names = directory.listed()?;
+        let child = |listed: Listed| -> Result<Option<(std::ffi::OsString, FrozenNode)>> {
+            let Some(node) = directory.listed_child(&listed)? else { return Ok(None) };
+            Ok(self.child(&node, relative, &listed.name)?.map(|frozen| (listed.name, frozen)))
         };
         if names.len() <= SHARE {
             return names.into_iter().filter_map(|name| child(name).transpose()).collect();

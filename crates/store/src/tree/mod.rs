@@ -22,8 +22,8 @@ pub use filter::{Matched, PathFilter};
 pub(crate) use frozen::sum_of_context;
 pub use frozen::{ConfirmedReader, ContentSum};
 pub(crate) use frozen::{FrozenContent, FrozenDirectory, FrozenFile, FrozenLeaf, FrozenNode, Seen, Xattrs};
-pub(crate) use node::Part;
 pub use node::{Leaf, MergedDirectory, Metadata, Node};
+pub(crate) use node::{Listed, Part};
 pub use resolve::Resolved;
 pub use walk::{Walk, WalkEntry};
 

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -276,14 +277,39 @@ pub(crate) enum Part {
         fd: Arc<OwnedFd>,
         /// The root of the layer.
         root: Arc<OwnedFd>,
+        /// Whether nobody has listed the folder through this descriptor, whose position all share.
+        is_unread: Arc<AtomicBool>,
     },
     /// In memory.
     Frozen(Arc<FrozenDirectory>),
 }
 
+/// A name in a folder.
+pub(crate) struct Listed {
+    pub name: OsString,
+    /// The topmost contributing folder that has it.
+    first: usize,
+    /// Whether it was listed there as a folder. What it is by now is looked at when it is opened.
+    is_folder: bool,
+}
+
 impl Part {
     pub(super) fn root(fd: Arc<OwnedFd>) -> Part {
-        Part::Folder { root: Arc::clone(&fd), fd }
+        Part::Folder { root: Arc::clone(&fd), fd, is_unread: Arc::default() }
+    }
+
+    /// The names of the folder on disk or in memory, in byte order.
+    fn list(&self, index: usize) -> rustix::io::Result<Vec<Listed>> {
+        let listed = |(name, kind)| Listed { name, first: index, is_folder: kind == FileType::Directory };
+        Ok(match self {
+            Part::Folder { fd, is_unread, .. } => match is_unread.swap(false, Ordering::Relaxed) {
+                true => files::list_unread(&**fd)?.into_iter().map(listed).collect(),
+                false => files::list(&**fd)?.into_iter().map(listed).collect(),
+            },
+            Part::Frozen(frozen) => {
+                frozen.children.keys().map(|name| listed((name.clone(), FileType::Unknown))).collect()
+            }
+        })
     }
 
     fn is_opaque(&self) -> rustix::io::Result<bool> {
@@ -346,16 +372,22 @@ impl MergedDirectory {
 
     /// The entry of a name, or `None`.
     pub fn child(&self, name: &OsStr) -> Result<Option<Node>> {
-        self.child_from(0, name)
+        self.child_from(0, name, false)
     }
 
-    /// As [`MergedDirectory::child`] where the topmost contributing folders are known not to have the name.
-    pub(crate) fn child_from(&self, first: usize, name: &OsStr) -> Result<Option<Node>> {
+    /// As [`MergedDirectory::child`] of a name that was listed.
+    pub(crate) fn listed_child(&self, listed: &Listed) -> Result<Option<Node>> {
+        self.child_from(listed.first, &listed.name, listed.is_folder)
+    }
+
+    /// The entry of a name that the contributing folders above `first` do not have. Where it is probably a folder, no
+    /// time is lost with asking.
+    fn child_from(&self, first: usize, name: &OsStr, mut is_folder: bool) -> Result<Option<Node>> {
         let path = self.path.join(name);
         let mut merged: Vec<Part> = Vec::new();
         for part in self.parts.iter().skip(first) {
             let (fd, root) = match part {
-                Part::Folder { fd, root } => (fd, root),
+                Part::Folder { fd, root, .. } => (fd, root),
                 Part::Frozen(frozen) => match frozen.children.get(name) {
                     None => continue,
                     Some(FrozenNode::Directory(child)) => {
@@ -369,6 +401,15 @@ impl MergedDirectory {
                     Some(FrozenNode::Leaf(_)) => break,
                 },
             };
+            let open = || rustix::fs::openat(&**fd, name, files::FOLDER | OFlags::NOFOLLOW, Mode::empty());
+            if std::mem::take(&mut is_folder)
+                && let Ok(folder) = open()
+            {
+                if merge(&mut merged, folder, root, &self.view).at("examine", &path)? {
+                    break;
+                }
+                continue;
+            }
             let stat = match files::stat(&**fd, name) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT | Errno::NOTDIR) => continue,
@@ -385,11 +426,8 @@ impl MergedDirectory {
                 }
                 break;
             }
-            let folder =
-                rustix::fs::openat(&**fd, name, files::FOLDER | OFlags::NOFOLLOW, Mode::empty()).at("open", &path)?;
-            let opaque = self.view.overlay && layer::is_opaque(&folder).at("examine", &path)?;
-            merged.push(Part::Folder { fd: Arc::new(folder), root: Arc::clone(root) });
-            if opaque {
+            let folder = open().at("open", &path)?;
+            if merge(&mut merged, folder, root, &self.view).at("examine", &path)? {
                 break;
             }
         }
@@ -402,24 +440,19 @@ impl MergedDirectory {
 
     /// The names in byte order. A name that a whiteout or a filter hides may be among them; it has no child.
     pub fn names(&self) -> Result<Vec<OsString>> {
-        Ok(self.names_with_first()?.into_iter().map(|(name, _)| name).collect())
+        Ok(self.listed()?.into_iter().map(|listed| listed.name).collect())
     }
 
-    /// The names in byte order, each with the first contributing folder that has it.
-    pub(crate) fn names_with_first(&self) -> Result<Vec<(OsString, usize)>> {
-        let mut names: Vec<(OsString, usize)> = Vec::new();
+    /// As [`MergedDirectory::names`], with where each was found.
+    pub(crate) fn listed(&self) -> Result<Vec<Listed>> {
+        let mut names: Vec<Listed> = Vec::new();
         for (index, part) in self.parts.iter().enumerate() {
-            match part {
-                Part::Folder { fd, .. } => {
-                    let listed = files::list(&**fd).at("list", &self.path)?;
-                    names.extend(listed.into_iter().map(|(name, _)| (name, index)));
-                }
-                Part::Frozen(frozen) => names.extend(frozen.children.keys().map(|name| (name.clone(), index))),
-            }
+            let listed = part.list(index).at("list", &self.path)?;
+            if index == 0 { names = listed } else { names.extend(listed) }
         }
         if self.parts.len() > 1 {
-            names.sort_unstable();
-            names.dedup_by(|later, earlier| later.0 == earlier.0);
+            names.sort_unstable_by(|a, b| (&a.name, a.first).cmp(&(&b.name, b.first)));
+            names.dedup_by(|later, earlier| later.name == earlier.name);
         }
         Ok(names)
     }
@@ -447,8 +480,8 @@ impl MergedDirectory {
 
     /// Whether nothing in the folder is to be seen.
     pub fn is_empty(&self) -> Result<bool> {
-        for (name, first) in self.names_with_first()? {
-            if self.child_from(first, &name)?.is_some() {
+        for listed in self.listed()? {
+            if self.listed_child(&listed)?.is_some() {
                 return Ok(false);
             }
         }
@@ -464,6 +497,14 @@ impl MergedDirectory {
             Matched::Descend => Ok(!self.is_empty()?),
         }
     }
+}
+
+/// Adds a folder below those that contribute already. Gives whether it hides what is below.
+fn merge(merged: &mut Vec<Part>, folder: OwnedFd, root: &Arc<OwnedFd>, view: &View) -> io::Result<bool> {
+    let is_opaque = view.overlay && layer::is_opaque(&folder)?;
+    let is_unread = Arc::new(AtomicBool::new(true));
+    merged.push(Part::Folder { fd: Arc::new(folder), root: Arc::clone(root), is_unread });
+    Ok(is_opaque)
 }
 
 impl View {

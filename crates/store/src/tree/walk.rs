@@ -1,9 +1,8 @@
 //! Walking a merged tree in the order of layers.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::node::{MergedDirectory, Node};
+use super::node::{Listed, MergedDirectory, Node};
 use crate::error::Result;
 
 /// An entry met on a walk.
@@ -31,7 +30,7 @@ struct WalkFolder {
 struct Level {
     folder: WalkFolder,
     /// What is left, the next name last, each with the first layer of the folder that has it.
-    left: Vec<(OsString, usize)>,
+    left: Vec<Listed>,
 }
 
 pub(super) fn walk(start: Option<Node>) -> Result<Walk> {
@@ -49,17 +48,17 @@ impl Walk {
             return Ok(Some(self.give(PathBuf::new(), node)));
         }
         if let Some(folder) = self.pending.take() {
-            let mut left = folder.directory.names_with_first()?;
+            let mut left = folder.directory.listed()?;
             left.reverse();
             self.levels.push(Level { folder, left });
         }
         while let Some(level) = self.levels.last_mut() {
-            let Some((name, first)) = level.left.pop() else {
+            let Some(listed) = level.left.pop() else {
                 self.levels.pop();
                 continue;
             };
-            if let Some(node) = level.folder.directory.child_from(first, &name)? {
-                let path = level.folder.path.join(name);
+            if let Some(node) = level.folder.directory.listed_child(&listed)? {
+                let path = level.folder.path.join(listed.name);
                 return Ok(Some(self.give(path, node)));
             }
         }
