@@ -32,7 +32,11 @@ mod tag;
 pub mod version;
 mod ways_out;
 
+use std::io::ErrorKind;
+
 use clap::Subcommand;
+use onetag_dockerfile::ResolveError;
+use onetag_engine::CatalogError;
 use onetag_engine::check::CheckError;
 use onetag_engine::content::ContentError;
 use onetag_engine::copy::CopyError;
@@ -45,6 +49,9 @@ use onetag_registry::Error as RegistryError;
 
 use crate::context::Context;
 use crate::error::{CommandError, CommandResult};
+
+/// Where names without a registry lead.
+const DOCKER_HUB: &str = "registry-1.docker.io";
 
 /// A command of `onetag`.
 #[derive(Debug, Subcommand)]
@@ -198,6 +205,7 @@ pub fn registry_error(error: impl Into<anyhow::Error>) -> CommandError {
         Some(RegistryError::Connect { host, .. }) if host.starts_with("localhost") || host.starts_with("127.") => {
             Some(format!("onetag registry serve --addr {host}    (serves a registry there)"))
         }
+        Some(RegistryError::Connect { host, source }) => Some(unreachable(host, source.kind())),
         Some(RegistryError::Tls { host, .. }) => Some(format!(
             "name who signed its certificate in ~/.config/onetag/config.toml: [registry.\"{host}\"] with ca = [\"FILE\"]"
         )),
@@ -206,8 +214,27 @@ pub fn registry_error(error: impl Into<anyhow::Error>) -> CommandError {
     hint.into_iter().fold(error, CommandError::with_hint)
 }
 
+/// What to do about a registry that there is no way to.
+fn unreachable(host: &str, kind: ErrorKind) -> String {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    match kind {
+        _ if name == DOCKER_HUB => "a name without a registry means docker.io; another one is typed before it: \
+                                    registry.example/app. The way through a proxy: HTTPS_PROXY=http://HOST:PORT"
+            .to_owned(),
+        ErrorKind::NotFound => format!("getent hosts {name}    (asks this machine's name servers)"),
+        ErrorKind::ConnectionRefused => format!("nothing listens there; a registry at another port: {name}:PORT/…"),
+        _ => "the way through a proxy: HTTPS_PROXY=http://HOST:PORT".to_owned(),
+    }
+}
+
 /// What the registry client said, also where the engine's errors show it as their own.
 fn registry_cause<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a RegistryError> {
+    if let Some(error) = cause.downcast_ref::<ResolveError>() {
+        return match error.get_ref().downcast_ref::<CatalogError>() {
+            Some(CatalogError::Registry(error)) => Some(error),
+            _ => None,
+        };
+    }
     let content = match cause.downcast_ref::<PullError>() {
         Some(PullError::Content(content)) => Some(content),
         _ => None,
@@ -244,5 +271,29 @@ fn registry_cause<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'
     match content.or_else(|| cause.downcast_ref::<ContentError>()) {
         Some(ContentError::Registry(error)) => Some(error),
         _ => cause.downcast_ref::<RegistryError>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use onetag_registry::Error as RegistryError;
+
+    use super::registry_error;
+
+    #[test]
+    fn a_registry_without_a_way_to_it_says_what_to_type() {
+        for (host, kind, hint) in [
+            ("registry-1.docker.io", io::ErrorKind::NotFound, "registry.example/app"),
+            ("nowhere.example:5000", io::ErrorKind::NotFound, "getent hosts nowhere.example  "),
+            ("10.0.0.1:5000", io::ErrorKind::ConnectionRefused, "10.0.0.1:PORT/"),
+            ("10.0.0.1", io::ErrorKind::TimedOut, "HTTPS_PROXY="),
+            ("localhost:5000", io::ErrorKind::ConnectionRefused, "onetag registry serve --addr localhost:5000"),
+        ] {
+            let error = RegistryError::Connect { host: host.to_owned(), source: kind.into() };
+            let hints = registry_error(error).hints;
+            assert!(matches!(hints.as_slice(), [only] if only.contains(hint)), "{host} {kind}: {hints:?}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hickory_resolver::TokioResolver;
+use hickory_resolver::net::NetError;
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -121,7 +122,7 @@ impl Connector {
             TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build).map_err(io::Error::other)
         });
         let found = resolver.await?.lookup_ip(host).await;
-        let found = found.map_err(|error| io::Error::new(io::ErrorKind::NotFound, error))?;
+        let found = found.map_err(|error| unresolved(host, &error))?;
         let (v6, v4): (Vec<_>, Vec<_>) = found.iter().partition(IpAddr::is_ipv6);
         let longest = v6.len().max(v4.len());
         let mixed = (0..longest).flat_map(|index| [v6.get(index), v4.get(index)]).flatten().copied().collect();
@@ -197,6 +198,18 @@ impl Connector {
             other => Err(io::Error::new(io::ErrorKind::Unsupported, format!("proxies over {other} are not supported"))),
         }
     }
+}
+
+/// Why a name has no address, in words for who typed it. Of the kind [`io::ErrorKind::NotFound`] is what another try
+/// would not change.
+fn unresolved(host: &str, error: &NetError) -> io::Error {
+    if error.is_nx_domain() {
+        return io::Error::new(io::ErrorKind::NotFound, format!("there is no host {host}"));
+    }
+    if error.is_no_records_found() {
+        return io::Error::new(io::ErrorKind::NotFound, format!("the host {host} has no address"));
+    }
+    io::Error::new(io::ErrorKind::HostUnreachable, format!("the address of {host} cannot be found out: {error}"))
 }
 
 async fn attempt(address: SocketAddr) -> io::Result<TcpStream> {
@@ -352,6 +365,25 @@ mod tests {
             ("", "a", 1, false),
         ] {
             assert_eq!(matches_exception(exception, host, port), matches, "{exception} {host}");
+        }
+    }
+
+    #[test]
+    fn names_without_addresses_are_told_in_plain_words() {
+        use hickory_resolver::net::{DnsError, NoRecords};
+        use hickory_resolver::proto::op::{Query, ResponseCode};
+        let missing = |code| NetError::Dns(DnsError::NoRecordsFound(NoRecords::new(Query::default(), code)));
+        for (error, kind, text) in [
+            (missing(ResponseCode::NXDomain), io::ErrorKind::NotFound, "there is no host r.example"),
+            (missing(ResponseCode::NoError), io::ErrorKind::NotFound, "the host r.example has no address"),
+            (
+                NetError::Timeout,
+                io::ErrorKind::HostUnreachable,
+                "the address of r.example cannot be found out: request timed out",
+            ),
+        ] {
+            let told = unresolved("r.example", &error);
+            assert_eq!((told.kind(), told.to_string().as_str()), (kind, text));
         }
     }
 
