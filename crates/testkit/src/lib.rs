@@ -12,10 +12,13 @@ pub mod host;
 mod process;
 pub mod registry;
 mod requirement;
+pub mod screen;
 mod serve;
+mod terminal;
 pub mod user;
 
 pub use harness::{Onetag, Staged};
 pub use process::{Finished, Running};
 pub use requirement::{is_required, skip};
 pub use serve::Served;
+pub use terminal::Terminal;
