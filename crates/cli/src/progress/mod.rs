@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub use reporter::Reporter;
 pub use status::{Log, Status, Update, Vertex, Warning};
+pub use text::{clean, shorten};
 
 use crate::context::variable;
 use crate::error::{CommandError, CommandResult};
@@ -45,15 +46,16 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The mode that `--progress` or, where it is absent or `auto`, BUILDKIT_PROGRESS asks for.
+    /// The mode that `--progress` or, where it is absent or `auto`, BUILDKIT_PROGRESS asks for. A terminal that says of
+    /// itself that it is dumb is not redrawn unless asked for by name.
     ///
     /// # Errors
     /// For a name that is none, and for `tty` without a terminal.
     pub fn choose(flag: Option<&str>) -> CommandResult<Self> {
-        let variable = variable("BUILDKIT_PROGRESS");
+        let wanted = variable("BUILDKIT_PROGRESS");
         let name = match flag.filter(|name| !matches!(*name, "" | "auto")) {
             Some(name) => name,
-            None => variable.as_deref().unwrap_or("auto"),
+            None => wanted.as_deref().unwrap_or("auto"),
         };
         let is_terminal = io::stderr().is_terminal();
         match name {
@@ -62,6 +64,7 @@ impl Mode {
             "quiet" | "none" => Ok(Self::Quiet),
             "tty" if !is_terminal => Err(CommandError::new("failed to get console: standard error is not a terminal")
                 .with_hint("--progress=plain works everywhere")),
+            "auto" if is_terminal && variable("TERM").as_deref() == Some("dumb") => Ok(Self::Plain),
             "auto" | "tty" if is_terminal => Ok(Self::Tty),
             "auto" => Ok(Self::Plain),
             other => Err(CommandError::new(format!("invalid progress mode {other}"))

@@ -65,7 +65,7 @@ impl<W: Write> PlainPrinter<W> {
     /// Prints what failed steps wrote last.
     pub fn finish(&mut self, trace: &mut Trace) -> std::io::Result<()> {
         self.print(trace)?;
-        self.out.write_all(&trace.failures())?;
+        self.out.write_all(&trace.failures(str::to_owned, <[u8]>::to_vec))?;
         self.out.flush()
     }
 

@@ -31,8 +31,10 @@ pub struct Row {
     pub text: String,
     /// What stands after it, and is cut later: an amount.
     pub amount: String,
-    /// What stands at the right: whether it is emulated, how long it took.
+    /// What stands at the right: how long it took.
     pub right: String,
+    /// What stands before that where the window is wide enough: how it runs.
+    pub how: &'static str,
     /// The sequence that colours it.
     pub style: String,
     /// How soon it goes.
@@ -102,8 +104,9 @@ impl Rows<'_> {
         };
         let seconds = span(&started, self.now);
         rows.push(Row {
-            text: format!(" {name}{how} {ended}/{}", all.len()),
-            amount: String::new(),
+            text: format!(" {name}{how}"),
+            amount: format!("{ended}/{}", all.len()),
+            how: "",
             right: if started.is_empty() { String::new() } else { format!("{:.1}s", rounded(seconds)) },
             style: self.palette.heading.clone(),
             weight: Weight::Running,
@@ -126,11 +129,11 @@ impl Rows<'_> {
         let name = clean(&step.vertex.name);
         let name = if platform.is_some() { without_platform(&name) } else { name };
         let is_styled = is_completed || step.is_emulated();
-        let how = if step.is_emulated() && !step.vertex.cached { "emulated " } else { "" };
         rows.push(Row {
             text: format!(" => {prefix}{name}"),
             amount: String::new(),
-            right: format!("{how}{:.1}s", rounded(step.seconds(self.now))),
+            right: format!("{:.1}s", rounded(step.seconds(self.now))),
+            how: if step.is_emulated() && !step.vertex.cached { "emulated" } else { "" },
             style: if is_styled { style.clone() } else { String::new() },
             weight: if is_completed { Weight::Ended } else { Weight::Running },
         });
@@ -140,6 +143,7 @@ impl Rows<'_> {
                 text: format!(" WARN: {}", clean(&warning.short)),
                 amount: String::new(),
                 right: String::new(),
+                how: "",
                 style: palette.warning.clone(),
                 weight: if is_completed { Weight::Ended } else { Weight::Part },
             });
@@ -147,9 +151,10 @@ impl Rows<'_> {
         if !is_completed {
             for log in &step.lines[step.lines.len().saturating_sub(self.log_lines)..] {
                 rows.push(Row {
-                    text: format!(" => => # {}", clean(&String::from_utf8_lossy(log))),
+                    text: format!(" => => # {}", output_line(log, clean)),
                     amount: String::new(),
                     right: String::new(),
+                    how: "",
                     style: palette.faint.clone(),
                     weight: Weight::Output,
                 });
@@ -172,10 +177,20 @@ impl Rows<'_> {
                 text: format!(" => => {}", clean(&status.id)),
                 amount,
                 right: seconds.map(|seconds| format!("{seconds:.1}s")).unwrap_or_default(),
+                how: "",
                 style: if is_completed { self.palette.run.clone() } else { String::new() },
                 weight: if is_completed { Weight::Ended } else { Weight::Part },
             });
         }
+    }
+}
+
+/// A line of output with its time, of which a carriage return in the output takes nothing away.
+pub fn output_line(line: &[u8], clean: fn(&str) -> String) -> String {
+    let line = String::from_utf8_lossy(line);
+    match line.split_once(' ') {
+        Some((time, said)) => format!("{time} {}", clean(said)),
+        None => clean(&line),
     }
 }
 
@@ -204,7 +219,8 @@ fn span(steps: &[&Step], now: Timestamp) -> f64 {
     start.map_or(0.0, |start| seconds_between(start, end.unwrap_or(now)))
 }
 
-/// Keeps the lines that fit: of what there is not room for the lightest goes first, and of that the oldest.
+/// Keeps the lines that fit: of what there is not room for the lightest goes first, and of that the oldest. Where not
+/// even what runs fits, the last line tells how much of it is missing.
 pub fn clamp(mut rows: Vec<Row>, limit: usize) -> Vec<Row> {
     for weight in [Weight::Ended, Weight::Output, Weight::Part] {
         let mut excess = rows.len().saturating_sub(limit);
@@ -214,16 +230,25 @@ pub fn clamp(mut rows: Vec<Row>, limit: usize) -> Vec<Row> {
             !goes
         });
     }
-    rows.truncate(limit);
+    if rows.len() > limit {
+        let missing = rows.len() - limit.saturating_sub(1);
+        rows.truncate(limit.saturating_sub(1));
+        if limit > 0 {
+            let text = format!(" … and {missing} more lines");
+            let (amount, right, style) = (String::new(), String::new(), String::new());
+            rows.push(Row { text, amount, right, how: "", style, weight: Weight::Running });
+        }
+    }
     rows
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Row, Weight, clamp, without_platform};
+    use super::{Row, Weight, clamp, clean, output_line, without_platform};
 
     fn row(text: &str, weight: Weight) -> Row {
-        Row { text: text.to_owned(), amount: String::new(), right: String::new(), style: String::new(), weight }
+        let (amount, right, style) = (String::new(), String::new(), String::new());
+        Row { text: text.to_owned(), amount, right, how: "", style, weight }
     }
 
     #[test]
@@ -240,6 +265,22 @@ mod tests {
         assert_eq!(kept(2), ["b", "b log 2"]);
         assert_eq!(kept(1), ["b"]);
         assert!(kept(0).is_empty());
+    }
+
+    #[test]
+    fn what_runs_and_does_not_fit_is_counted() {
+        let rows: Vec<Row> = ["a", "b", "c", "d"].map(|text| row(text, Weight::Running)).into();
+        let kept: Vec<String> = clamp(rows.clone(), 3).into_iter().map(|row| row.text).collect();
+        assert_eq!(kept, ["a", "b", " … and 2 more lines"]);
+        assert_eq!(clamp(rows.clone(), 4), rows);
+        assert_eq!(clamp(rows, 1)[0].text, " … and 4 more lines");
+    }
+
+    #[test]
+    fn a_line_of_output_keeps_its_time() {
+        assert_eq!(output_line(b"0.177 10%\r99%", clean), "0.177 99%");
+        assert_eq!(output_line(b"0.177 a b\x1b[31mc", clean), "0.177 a bc");
+        assert_eq!(output_line(b"\xff", clean), "\u{fffd}");
     }
 
     #[test]

@@ -151,6 +151,8 @@ pub struct Trace {
     pub steps: HashMap<Digest, Step>,
     /// Started steps in the order of their start.
     pub order: Vec<Digest>,
+    /// All steps in the order in which they were announced.
+    announced: Vec<Digest>,
     /// Steps with news since they were last printed.
     pub updates: BTreeSet<Digest>,
 }
@@ -189,6 +191,9 @@ impl Trace {
         let digest = vertex.digest.clone();
         let started = vertex.started;
         let known = self.steps.contains_key(&digest);
+        if !known {
+            self.announced.push(digest.clone());
+        }
         let step = self.steps.entry(digest.clone()).or_insert_with(|| Step::new(vertex.clone()));
         let was_started = step.is_started();
         if let Some(started) = started {
@@ -212,10 +217,11 @@ impl Trace {
         (self.steps.values().filter(|step| step.is_completed()).count(), self.steps.len())
     }
 
-    /// The platforms, in the order in which the steps that need the most of them name them.
+    /// The platforms, in the order in which the steps that most of them need name them, then in that of the steps.
     pub fn targets(&self) -> Vec<&String> {
-        let mut lists: Vec<&Vec<String>> = self.steps.values().map(|step| &step.vertex.targets).collect();
-        lists.sort_by_key(|list| (usize::MAX - list.len(), *list));
+        let steps = self.announced.iter().filter_map(|digest| self.steps.get(digest));
+        let mut lists: Vec<&Vec<String>> = steps.map(|step| &step.vertex.targets).collect();
+        lists.sort_by_key(|list| usize::MAX - list.len());
         let mut targets = Vec::new();
         for target in lists.into_iter().flatten() {
             if !targets.contains(&target) {
@@ -236,20 +242,20 @@ impl Trace {
         }
     }
 
-    /// What failed steps wrote last, between rules.
-    pub fn failures(&mut self) -> Vec<u8> {
+    /// What failed steps wrote last, between rules; `name` and `line` make of names and lines what is to be shown.
+    pub fn failures(&mut self, name: impl Fn(&str) -> String, line: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
         let mut out = Vec::new();
         for digest in &self.order {
             let Some(step) = self.steps.get_mut(digest) else { continue };
             if step.vertex.error.is_empty() || step.vertex.is_canceled() {
                 continue;
             }
-            for line in std::mem::take(&mut step.lines) {
-                step.remember(line);
+            for written in std::mem::take(&mut step.lines) {
+                step.remember(written);
             }
-            out.extend_from_slice(format!("------\n > {}:\n", step.vertex.name).as_bytes());
-            for line in &step.tail {
-                out.extend_from_slice(line);
+            out.extend_from_slice(format!("------\n > {}:\n", name(&step.vertex.name)).as_bytes());
+            for written in &step.tail {
+                out.extend_from_slice(&line(written));
                 out.push(b'\n');
             }
             out.extend_from_slice(b"------\n");

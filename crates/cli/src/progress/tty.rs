@@ -5,9 +5,14 @@ use std::io::Write;
 use jiff::Timestamp;
 
 use super::palette::{Palette, RESET};
-use super::rows::{Row, Rows, clamp};
-use super::text::{align, columns, shorten};
+use super::rows::{Row, Rows, clamp, output_line};
+use super::text::{align, clean, clean_but_colours, columns, shorten};
 use super::trace::{Trace, seconds_between};
+
+/// A narrower window does not tell of each step how it runs.
+const WIDE_COLUMNS: usize = 60;
+/// A narrower window has a shorter title.
+const TITLE_COLUMNS: usize = 30;
 
 /// The size of a window in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +57,9 @@ impl<W: Write> TtyPrinter<W> {
         }
         frame += "\r";
         self.drawn.clear();
-        let title = self.title(trace, now, is_final);
         // A line as wide as the window would be joined with the next one when the window becomes wider.
         let width = window.width.saturating_sub(1);
+        let title = self.title(trace, now, is_final, width);
         let has_room = columns(&title) + columns(&self.description) + 1 < width;
         let description = if has_room { self.description.clone() } else { String::new() };
         self.line(&mut frame, &align(&title, &description, width), "");
@@ -69,15 +74,18 @@ impl<W: Write> TtyPrinter<W> {
     /// Draws the end state and what failed steps wrote last.
     pub fn finish(&mut self, trace: &mut Trace, window: Window) -> std::io::Result<()> {
         self.draw(trace, window, true)?;
-        self.out.write_all(&trace.failures())?;
+        let clean_output = if self.palette == Palette::none() { clean } else { clean_but_colours };
+        let failures = trace.failures(clean, |line| output_line(line, clean_output).into_bytes());
+        self.out.write_all(&failures)?;
         self.out.flush()
     }
 
-    fn title(&self, trace: &Trace, now: Timestamp, is_final: bool) -> String {
+    fn title(&self, trace: &Trace, now: Timestamp, is_final: bool, width: usize) -> String {
         let (completed, total) = trace.progress();
         let finished = if is_final && completed == total && total > 0 { " FINISHED" } else { "" };
         let seconds = seconds_between(self.started, now);
-        format!("[+] Building {seconds:.1}s ({completed}/{total}){finished}")
+        let building = if width < TITLE_COLUMNS { "" } else { "Building " };
+        format!("[+] {building}{seconds:.1}s ({completed}/{total}){finished}")
     }
 
     fn line(&mut self, frame: &mut String, text: &str, style: &str) {
@@ -96,17 +104,38 @@ impl<W: Write> TtyPrinter<W> {
 }
 
 fn layout(row: &Row, width: usize) -> String {
-    let room = width.saturating_sub(columns(&row.right) + 2);
-    if !row.amount.is_empty() && room > columns(&row.amount) + 21 {
+    let right = match row.how {
+        how if how.is_empty() || width < WIDE_COLUMNS => row.right.clone(),
+        how => format!("{how} {}", row.right),
+    };
+    let room = width.saturating_sub(columns(&right) + 2);
+    if !row.amount.is_empty() && room > columns(&row.amount) + 8 {
         let text = shorten(&row.text, room - columns(&row.amount) - 1);
-        return align(&format!("{text} {}", row.amount), &row.right, width);
+        return align(&format!("{text} {}", row.amount), &right, width);
     }
-    align(&row.text, &row.right, width)
+    align(&row.text, &right, width)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Palette, TtyPrinter};
+    use super::super::rows::{Row, Weight};
+    use super::{Palette, TtyPrinter, layout};
+
+    #[test]
+    fn a_narrow_line_keeps_what_tells_most() {
+        let row = Row {
+            text: " linux/arm64 (emulated)".to_owned(),
+            amount: "1/4".to_owned(),
+            right: "1.0s".to_owned(),
+            how: "emulated",
+            style: String::new(),
+            weight: Weight::Running,
+        };
+        assert_eq!(layout(&row, 60), format!(" linux/arm64 (emulated) 1/4{}emulated 1.0s", " ".repeat(20)));
+        assert_eq!(layout(&row, 40), format!(" linux/arm64 (emulated) 1/4{}1.0s", " ".repeat(9)));
+        assert_eq!(layout(&row, 19), " linux/ar 1/4  1.0s");
+        assert_eq!(layout(&row, 6), "  1.0s");
+    }
 
     #[test]
     fn a_narrower_window_has_more_lines_above_the_cursor() {

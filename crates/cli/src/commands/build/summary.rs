@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use onetag_engine::build::{BuildOutcome, Class};
 use onetag_oci::Digest;
 
-use crate::progress::Vertex;
+use crate::progress::{Vertex, clean, shorten};
 use crate::tabwriter::TabWriter;
 use crate::units::decimal_size;
 
@@ -14,6 +14,8 @@ use crate::units::decimal_size;
 const LONG_SECONDS: f64 = 2.0;
 /// … and emulated steps at least this share of what the platform took.
 const LARGE_SHARE: f64 = 0.5;
+/// So many columns of a step's name say which it is.
+const NAME_COLUMNS: usize = 60;
 
 /// The steps of a build as they were announced and ended.
 #[derive(Debug, Default)]
@@ -151,7 +153,11 @@ impl Steps {
         if longest.seconds() < LONG_SECONDS || sum < self.busy_seconds(platform) * LARGE_SHARE {
             return None;
         }
-        let (stage, step) = stage_and_step(&longest.name);
+        let (stage, step) = stage_and_step(&clean(&longest.name));
+        let step = match shorten(&step, NAME_COLUMNS) {
+            whole if whole.len() == step.len() => step,
+            part => format!("{part}…"),
+        };
         let last = self.of(platform).last().map(|step| stage_and_step(&step.name).0);
         let what = match &stage {
             Some(stage) if last.as_ref() != Some(&Some(stage.clone())) => format!(
@@ -254,6 +260,16 @@ mod tests {
         {
             assert!(advice[0].contains(part), "{advice:?}");
         }
+    }
+
+    #[test]
+    fn a_long_step_is_named_by_its_beginning() {
+        let mut steps = Steps::default();
+        let name = format!("[linux/arm64 2/2] RUN \x1b[2J{}", "make; ".repeat(100));
+        steps.take(&step(&name, Class::Emulated, &["linux/arm64"], Some((0, 9000))));
+        let advice = steps.advice(&outcome(&["linux/arm64"]));
+        assert!(advice[0].contains("[2/2] RUN make; make; ") && advice[0].contains("…: a stage"), "{advice:?}");
+        assert!(advice[0].len() < 400 && !advice[0].contains('\x1b'), "{advice:?}");
     }
 
     #[test]
