@@ -67,7 +67,8 @@ impl Engine {
         let roots: Vec<_> = with_result().filter_map(|lowered| lowered.result.clone()).collect();
         let labels = with_result().map(|lowered| lowered.image.platform().to_string()).collect();
         let (session, imported) = (&session, &imported);
-        let run = GraphRun { engine: self, session, imported, keep_going: false, labels, cancellation, sink };
+        let (keep_going, exports_all) = (false, false);
+        let run = GraphRun { engine: self, session, imported, keep_going, exports_all, labels, cancellation, sink };
         let plan = run.plan(&merged, &roots, &definition)?;
         let step = |planned: onetag_solver::PlannedVertex| PlannedStep {
             digest: planned.info.digest,

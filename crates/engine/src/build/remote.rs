@@ -113,6 +113,7 @@ impl Fetcher<'_> {
             session: self.session,
             imported: &Imported::default(),
             keep_going: false,
+            exports_all: false,
             labels: Vec::new(),
             cancellation: self.cancellation,
             sink: self.sink,

@@ -1,6 +1,6 @@
 //! From lowered Dockerfiles to file systems.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -10,13 +10,13 @@ use onetag_dockerfile::Lowered;
 use onetag_dockerfile::span::LineRange;
 use onetag_llb as llb;
 use onetag_oci::{Digest, Platform};
-use onetag_solver::{Edge, Graph, SolveError, SolveRecord, Solver, SolverOptions};
+use onetag_solver::{Class, Edge, Expectation, Graph, Plan, SolveError, SolveRecord, Solver, SolverOptions};
 
 use super::definition::Definition;
 use super::partial::Platforms;
 use super::{BuildContext, BuildError, BuildRequest, CONTEXT, Cancellation, Event, Sink};
 use crate::Engine;
-use crate::cache::{BuildCache, Imported};
+use crate::cache::{BuildCache, CacheExport, Imported};
 use crate::catalog::Catalog;
 use crate::layers::Layers;
 use crate::op::{BuildWorker, KnownFiles, KnownSources, Session, StepError, StepNetwork};
@@ -54,7 +54,8 @@ impl Engine {
         let roots: Vec<Edge> = with_result().filter_map(|lowered| lowered.result.clone()).collect();
         let labels = with_result().map(|lowered| lowered.image.platform().to_string()).collect();
         let keep_going = request.keep_going;
-        let run = GraphRun { engine: self, session, imported, keep_going, labels, cancellation, sink };
+        let exports_all = request.cache_to.iter().any(CacheExport::is_of_all_steps);
+        let run = GraphRun { engine: self, session, imported, keep_going, exports_all, labels, cancellation, sink };
         let RunOutcome { results, records, used } = run.run(&merged, &roots, Some(definition))?;
         let mut results = results.into_iter();
         let snapshot = |lowered: &Lowered| {
@@ -132,6 +133,8 @@ pub(super) struct GraphRun<'a> {
     pub(super) session: &'a Arc<Session>,
     pub(super) imported: &'a Imported,
     pub(super) keep_going: bool,
+    /// Whether results of steps that nothing needs are wanted as well, where they cost nothing but copying.
+    pub(super) exports_all: bool,
     /// The platforms of the roots, for display.
     pub(super) labels: Vec<String>,
     pub(super) cancellation: &'a Cancellation,
@@ -160,14 +163,21 @@ impl GraphRun<'_> {
         let worker = BuildWorker { session: Arc::clone(self.session) };
         let cache = BuildCache::new(self.engine.store()?, self.imported, &self.session.catalog);
         let send = |event: Event| (self.sink)(event);
-        let outcome = Solver::new(&worker, &cache, self.options()).solve(&graph, roots, self.cancellation, &send);
-        let outcome = outcome.map_err(|error| BuildError::Solver(error.into()))?;
-        self.session.files.keep();
         let failure = |error| failure(error, merged, definition);
+        let solver = Solver::new(&worker, &cache, self.options());
+        let mut wanted = roots.to_vec();
+        if self.exports_all {
+            let plan = solver.plan(&graph, roots, self.cancellation).map_err(failure)?;
+            wanted.extend(unkept(&plan).into_iter().map(|vertex| Edge { vertex, output: 0 }));
+        }
+        let outcome = solver.solve(&graph, &wanted, self.cancellation, &send);
+        let mut outcome = outcome.map_err(|error| BuildError::Solver(error.into()))?;
+        self.session.files.keep();
         if let (false, Some(error)) = (self.keep_going, outcome.error()) {
             return Err(failure(error));
         }
         let records = outcome.records;
+        outcome.results.truncate(roots.len());
         let results = outcome.results.into_iter().map(|result| result.map_err(failure)).collect();
         Ok(RunOutcome { results, records, used: cache.used() })
     }
@@ -194,6 +204,28 @@ impl GraphRun<'_> {
         options.labels.clone_from(&self.labels);
         options
     }
+}
+
+/// The copies that nothing needs and nobody kept, and that can be put together of what is there: an earlier build made
+/// them in memory, and what read them is in the cache.
+fn unkept(plan: &Plan) -> Vec<Digest> {
+    let mut at_hand: HashSet<&Digest> = HashSet::new();
+    let mut unkept = Vec::new();
+    for vertex in &plan.vertices {
+        let digest = &vertex.info.digest;
+        match &vertex.expectation {
+            Expectation::Present | Expectation::Cached | Expectation::Executed => drop(at_hand.insert(digest)),
+            Expectation::Unneeded
+                if vertex.info.class == Some(Class::Light)
+                    && vertex.info.inputs.iter().all(|input| at_hand.contains(input)) =>
+            {
+                at_hand.insert(digest);
+                unkept.push(digest.clone());
+            }
+            _ => {}
+        }
+    }
+    unkept
 }
 
 fn failure(error: SolveError, graph: &llb::Graph, definition: Option<&Definition>) -> BuildError {

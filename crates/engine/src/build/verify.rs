@@ -60,6 +60,7 @@ impl Engine {
     ) -> Result<Verification, BuildError> {
         let mut request = request.clone();
         request.no_cache = NoCache::Always;
+        request.cache_to.clear();
         let first = self.build_once(&request, "first build", cancellation, sink)?;
         let second = self.build_once(&request, "second build", cancellation, sink)?;
         let digest = first.image.top().digest().clone();

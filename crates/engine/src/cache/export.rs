@@ -219,7 +219,8 @@ fn pause(attempt: usize) -> Duration {
 }
 
 /// The records that an image carries itself: those whose layers it has. `level` is how these were compressed; nothing
-/// in it is later than `epoch`, in seconds since 1970.
+/// in it is later than `epoch`, in seconds since 1970; with one, what goes back to a result that was renewed in spite of
+/// the cache is left out, so that every build of the same gives the same image.
 pub(crate) fn inline(
     records: &[SolveRecord],
     snapshot: &Snapshot,
@@ -238,10 +239,14 @@ pub(crate) fn inline(
         Some(Arc::new(CacheLayer { diff_id, step, blob: None }))
     };
     let mut table = Table::default();
-    for record in records {
+    // What tells of a `--no-cache` once would make each such image another.
+    for record in records.iter().filter(|record| epoch.is_none() || !record.renewed) {
         let output = |snapshot: &Snapshot| snapshot.layers.iter().map(convert).collect::<Option<Vec<_>>>();
         let outputs = snapshots(record).and_then(|snapshots| snapshots.iter().map(output).collect());
         add(&mut table, record, outputs);
+        if let Some(fast) = record.fast.as_ref().filter(|_| epoch.is_some() && record.fast_renewed) {
+            table.aliases.remove(fast);
+        }
     }
     table
 }

@@ -122,6 +122,13 @@ pub struct CacheExport {
     pub ignore_error: bool,
 }
 
+impl CacheExport {
+    /// Whether results count that are in no image.
+    pub(crate) fn is_of_all_steps(&self) -> bool {
+        self.mode == CacheMode::Max && self.place != CachePlace::Inline
+    }
+}
+
 /// One `--cache-from`.
 #[derive(Clone, Debug)]
 pub struct CacheImport {

@@ -191,6 +191,40 @@ fn an_image_carries_its_own_cache() {
     assert_ne!(first.descriptor, plain.descriptor);
 }
 
+/// Steps that are executed on purpose get names of their own, which would make each image another.
+#[test]
+fn an_image_with_its_cache_is_the_same_whenever_it_is_made_without_one() {
+    let setup = Setup::new();
+    setup.publish(&small(&BOTH), "base:1");
+    let context = setup.context("context", &FILES);
+    let mut request = setup.pushed(&context, &BOTH, "app:1");
+    request.build_args.insert("SOURCE_DATE_EPOCH".to_owned(), "1000".to_owned());
+    to(&mut request, "type=inline");
+    let (found, _) = setup.build(&request);
+    let (again, _) = setup.build(&request);
+    assert_eq!(found.descriptor, again.descriptor);
+    request.no_cache = onetag_dockerfile::NoCache::Always;
+    let (one, _) = setup.build(&request);
+    let (two, _) = build(&setup.another("other"), &request);
+    assert_eq!(one.descriptor, two.descriptor);
+}
+
+/// What an earlier build put together in memory and nobody kept is put together again, and nothing is executed for it.
+#[test]
+fn a_cache_of_all_steps_has_copies_that_nobody_kept() {
+    let setup = Setup::new();
+    setup.publish(&small(&BOTH), "base:1");
+    let context = setup.context("context", &FILES);
+    setup.build(&setup.pushed(&context, &BOTH, "app:1"));
+    let mut request = setup.request(&context, &BOTH);
+    to(&mut request, &registry_ref(&setup, "max"));
+    setup.build(&request);
+    let mut request = setup.pushed(&context, &BOTH, "app:2");
+    from(&mut request, &setup.reference("app:cache").to_string());
+    let (_, log) = build(&setup.another("reader"), &request);
+    assert_all_found(&log, 8);
+}
+
 #[test]
 fn other_compression_and_bounded_times_give_what_a_fresh_build_gives() {
     let setup = Setup::new();

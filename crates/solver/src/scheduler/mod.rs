@@ -66,6 +66,11 @@ pub struct SolveRecord {
     pub record: CacheRecord,
     /// Whether it was found rather than made.
     pub found: bool,
+    /// Whether the key or the identity goes back to a result that was once renewed in spite of the cache: they are then
+    /// of one solve's making, and another that starts with nothing comes to others.
+    pub renewed: bool,
+    /// The same of the fast key.
+    pub fast_renewed: bool,
 }
 
 /// What a solve ended with.

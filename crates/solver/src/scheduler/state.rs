@@ -260,8 +260,22 @@ impl<R: Clone> State<R> {
             }
         };
         let results = roots.iter().map(result).collect();
-        let records = self.nodes.into_iter().filter_map(Node::into_record).collect();
-        SolveOutcome { results, records }
+        let renewed = self.renewed();
+        let records = self.nodes.into_iter().zip(renewed).filter_map(|(node, renewed)| node.into_record(renewed));
+        SolveOutcome { results, records: records.collect() }
+    }
+
+    /// Of each vertex, whether its key or identity goes back to a renewed result, and whether its fast key does.
+    fn renewed(&self) -> Vec<(bool, bool)> {
+        let mut renewed: Vec<(bool, bool)> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let mut of_inputs = node.inputs.iter().enumerate().filter(|(_, (input, _))| renewed[*input].0);
+            let is_fast = of_inputs.clone().next().is_some();
+            let is_named = of_inputs.any(|(index, _)| !node.content.contains(&index));
+            let is_own = node.key.is_some() && node.identity != node.key;
+            renewed.push((node.volatile || is_own || is_named, is_fast));
+        }
+        renewed
     }
 
     fn first_error(&self) -> Option<SolveError> {
@@ -515,8 +529,9 @@ impl<R> Node<R> {
         SolveError::MissingOutput { vertex: self.digest.clone(), name: self.name.clone(), output }
     }
 
-    fn into_record(self) -> Option<SolveRecord> {
+    fn into_record(self, (renewed, fast_renewed): (bool, bool)) -> Option<SolveRecord> {
         let (key, record) = (self.key?, self.record?);
-        Some(SolveRecord { vertex: self.digest, key, fast: self.fast, record, found: self.found })
+        let (vertex, fast, found) = (self.digest, self.fast, self.found);
+        Some(SolveRecord { vertex, key, fast, record, found, renewed, fast_renewed })
     }
 }

@@ -112,6 +112,31 @@ fn a_fast_key_tells_selections_apart() {
 }
 
 #[test]
+fn what_goes_back_to_a_renewed_result_is_told() {
+    let mut bench = Bench::new();
+    let base = source("base", "base");
+    let one = step("one", &[&base]);
+    let two = step("two", &[&one]);
+    let copy = reader("copy", &[&base, &two], 1);
+    let after = step("after", &[&copy]);
+    let mut renewed = |one: &Fake| -> Vec<String> {
+        let outcome = bench.outcome(&[&base, one, &two, &copy, &after], &[&after]);
+        let records = outcome.records.into_iter().filter(|record| record.renewed);
+        let name = |record: onetag_solver::SolveRecord| {
+            let steps = [one, &two, &copy, &after];
+            steps.iter().find(|step| step.digest == record.vertex).expect("a step").name.clone()
+        };
+        records.map(name).collect()
+    };
+    assert_eq!(renewed(&one), [""; 0]);
+    // What reads the content of the result does not depend on how that is called.
+    assert_eq!(renewed(&Fake { ignore_cache: true, ..one.clone() }), ["one", "two"]);
+    // The name stays with the result when it is found again.
+    let again = renewed(&one);
+    assert!(again.starts_with(&["one".to_owned()]), "{again:?}");
+}
+
+#[test]
 fn what_takes_an_unnamed_source_whole_is_never_kept() {
     let mut bench = Bench::new();
     let context = vertex("context", &[], Behaviour::Unnamed("files".into()));
