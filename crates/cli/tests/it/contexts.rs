@@ -8,6 +8,7 @@ use std::time::Duration;
 use onetag_testkit::folder::program;
 use onetag_testkit::user::User;
 use onetag_testkit::{Finished, Onetag, Running, require};
+use serde_json::{Value, json};
 
 use crate::support::BINARY;
 use crate::web::{TOKEN, Web};
@@ -57,6 +58,17 @@ impl Site {
         let output = format!("type=local,dest={}", destination.display());
         let fixed = ["build", "--progress", "plain", "-o", &output];
         self.onetag.run(fixed.iter().chain(arguments))
+    }
+
+    /// Builds with variables in the environment and gives what the metadata file says.
+    fn metadata(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Value {
+        let (file, output) =
+            (self.onetag.work().join("metadata.json"), format!("type=local,dest={}", self.out().display()));
+        let file = file.display().to_string();
+        let fixed = ["build", "--progress", "plain", "-o", &output, "--metadata-file", &file];
+        let mut command = self.onetag.command(fixed.iter().chain(arguments));
+        Running::start(command.envs(variables.iter().copied())).finish(LIMIT).success();
+        serde_json::from_slice(&std::fs::read(&file).expect("the file")).expect("JSON")
     }
 
     fn out(&self) -> PathBuf {
@@ -184,6 +196,117 @@ fn repositories_are_added_with_what_is_asked_for() {
         .failure()
         .says(&format!("expected checksum to match {wrong}, got {commit}"));
     add(&format!("ADD {url}#absent /a/")).failure().says("absent");
+}
+
+#[test]
+fn provenance_names_repositories_and_files() {
+    require!(some program("git"), "git is not installed");
+    let site = Site::new();
+    std::fs::write(site.served.join("data"), "content").expect("own folder");
+    let file = site.web.url("data");
+    let other = site.repository("other.git", &[("file", "other")]);
+    let other_url = site.web.url("other.git#v1");
+    let add = format!("FROM scratch\nCOPY . /own/\nADD {file} /data\nADD {other_url} /other/\n");
+    let commit = site.repository("app.git", &[("Dockerfile", &add), ("sub/Dockerfile", &add)]);
+    let context = site.web.url("app.git#main");
+    let metadata = site.metadata(&[], &[&context]);
+    let provenance = &metadata["buildx.build.provenance"];
+    let digest = onetag_oci::Digest::sha256(b"content");
+    let material = |uri: String, digest: Value| json!({ "uri": uri, "digest": digest });
+    let materials = [
+        material(site.web.url("app.git#main"), json!({ "sha1": commit })),
+        material(other_url, json!({ "sha1": other })),
+        material(file, json!({ "sha256": digest.encoded() })),
+    ];
+    assert_eq!(provenance["materials"], json!(materials));
+    let source = &provenance["invocation"]["configSource"];
+    assert_eq!(source["uri"], context);
+    assert_eq!(source["digest"], json!({ "sha1": commit }));
+    assert_eq!(source["entryPoint"], "Dockerfile");
+    assert!(provenance["invocation"]["parameters"].get("locals").is_none(), "{provenance}");
+    // A folder of a repository is the same material, and BuildKit names no digest beside its address.
+    let folder = format!("{context}:sub");
+    let of_folder = &site.metadata(&[], &[&folder])["buildx.build.provenance"];
+    assert_eq!(of_folder["materials"], provenance["materials"]);
+    assert_eq!(of_folder["invocation"]["configSource"], json!({ "uri": folder, "entryPoint": "Dockerfile" }));
+    // Everything that it was made of has a name.
+    let complete = ["--provenance", "complete-materials=true", &context];
+    site.metadata(&[], &complete);
+    site.onetag.file("folder/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    site.build(&["--provenance", "complete-materials=true", "folder"]).failure().says("is a local folder");
+}
+
+#[test]
+fn variables_say_what_is_recorded() {
+    require!(some program("git"), "git is not installed");
+    let site = Site::new();
+    let commit = site.repository("app.git", &[("Dockerfile", COPY_ALL), ("deep/Dockerfile", COPY_ALL)]);
+    let checkout = site.onetag.work().join("checkout");
+    let bare = site.served.join("app.git");
+    git(&site.served, &["clone", "--quiet", &bare.display().to_string(), &checkout.display().to_string()]);
+    let origin = format!("http://user:{TOKEN}@example.com/app.git");
+    git(&checkout, &["remote", "set-url", "origin", &origin]);
+    site.onetag.user().own_tree(&site.onetag.work());
+    let recorded = |variables: &[(&str, &str)]| {
+        let metadata = site.metadata(variables, &["checkout/deep"]);
+        assert!(!metadata.to_string().contains(TOKEN), "{metadata}");
+        metadata["buildx.build.provenance"].clone()
+    };
+    let of_commit = |provenance: &Value| provenance["invocation"]["parameters"]["root"]["request"]["args"].clone();
+    let min = recorded(&[]);
+    assert_eq!(of_commit(&min), json!({ "vcs:revision": commit, "vcs:source": "http://example.com/app.git" }));
+    assert!(min.get("buildConfig").is_none() && min.get("metadata").is_none(), "{min}");
+    let max = recorded(&[("BUILDX_METADATA_PROVENANCE", "max")]);
+    assert!(max.get("buildConfig").is_some(), "{max}");
+    assert!(max["metadata"]["https://mobyproject.org/buildkit@v1#metadata"]["vcs"]["revision"] == commit, "{max}");
+    assert_eq!(recorded(&[("BUILDX_METADATA_PROVENANCE", "disabled")]), Value::Null);
+    assert_eq!(recorded(&[("BUILDX_METADATA_PROVENANCE", "false")]), Value::Null);
+    assert_eq!(recorded(&[("BUILDX_NO_DEFAULT_ATTESTATIONS", "1")]), min, "nothing is attested by itself in any case");
+    assert_eq!(of_commit(&recorded(&[("BUILDX_GIT_INFO", "0")])), Value::Null);
+    assert_eq!(of_commit(&recorded(&[("BUILDX_GIT_CHECK_DIRTY", "1")]))["vcs:revision"], commit);
+    site.onetag.file("checkout/new", "x");
+    let dirty = of_commit(&recorded(&[("BUILDX_GIT_CHECK_DIRTY", "1")]));
+    assert_eq!(dirty["vcs:revision"], format!("{commit}-dirty"));
+    let mut command = site.onetag.command(["build", "checkout"]);
+    let refused = Running::start(command.env("BUILDX_NO_DEFAULT_ATTESTATIONS", "maybe")).finish(LIMIT);
+    refused.failure().says("invalid BUILDX_NO_DEFAULT_ATTESTATIONS");
+
+    let labels = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let fixed = ["build", "--progress", "plain", "--load", "-t", "labelled"];
+        let mut command = site.onetag.command(fixed.iter().chain(arguments));
+        Running::start(command.envs(variables.iter().copied())).finish(LIMIT).success();
+        let inspected =
+            site.onetag.run(["image", "inspect", "--format", "{{json .Config.Labels}}", "labelled"]).success();
+        serde_json::from_slice::<Value>(&inspected.stdout).expect("JSON")
+    };
+    assert_eq!(labels(&[], &["checkout/deep"]), Value::Null);
+    let all = json!({
+        "com.docker.image.source.entrypoint": "deep/Dockerfile",
+        "org.opencontainers.image.revision": commit,
+        "org.opencontainers.image.source": "http://example.com/app.git",
+    });
+    for value in ["1", "full"] {
+        assert_eq!(labels(&[("BUILDX_GIT_LABELS", value), ("BUILDX_GIT_INFO", "0")], &["checkout/deep"]), all);
+    }
+    let outside = site.onetag.file("outside/Dockerfile", COPY_ALL).display().to_string();
+    let elsewhere = labels(&[("BUILDX_GIT_LABELS", "1")], &["-f", &outside, "checkout"]);
+    assert_eq!(elsewhere.get("com.docker.image.source.entrypoint"), None);
+}
+
+#[test]
+fn a_variable_chooses_the_builder() {
+    let site = Site::new();
+    site.onetag.file("folder/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    site.onetag.ok("builder create --name mine");
+    let build = |arguments: &[&str]| {
+        let mut command = site.onetag.command(["build", "--progress", "plain", "folder"].iter().chain(arguments));
+        Running::start(command.env("BUILDX_BUILDER", "mine")).finish(LIMIT)
+    };
+    let metadata = site.metadata(&[("BUILDX_BUILDER", "mine")], &["folder"]);
+    assert!(metadata["buildx.build.ref"].as_str().expect("a text").starts_with("mine/mine0/"), "{metadata}");
+    build(&[]).success().says("#0 building with \"mine\" instance using local driver");
+    build(&["--builder", "default"]).success().says("#0 building with \"default\" instance");
+    build(&["--builder", "absent"]).failure().says("absent");
 }
 
 #[test]

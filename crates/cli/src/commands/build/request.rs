@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use onetag_dockerfile::NoCache;
 use onetag_dockerfile::values::parse_bool;
 use onetag_engine::Entitlements;
-use onetag_engine::build::{BuildContext, BuildRequest, LockChoice};
+use onetag_engine::build::{BuildContext, BuildRequest, DockerfileSource, LockChoice};
 use onetag_engine::cache::{CacheExport, CacheImport};
 use onetag_engine::export::{ExportOptions, SharedWriter, Target};
 use onetag_engine::flags;
@@ -35,6 +35,13 @@ impl BuildArguments {
         request.target = self.target.clone().filter(|target| !target.is_empty());
         request.build_args = self.build_args();
         request.labels = self.label.iter().map(|label| pair(label)).collect();
+        if let BuildContext::Local(folder) = &request.context {
+            let dockerfile = match &request.dockerfile {
+                DockerfileSource::Path(path) => Some(path.as_path()),
+                _ => None,
+            };
+            request.labels.extend(vcs::labels(folder, dockerfile));
+        }
         request.no_cache = match (self.no_cache, self.no_cache_filter.is_empty()) {
             (true, _) => NoCache::Always,
             (false, true) => NoCache::Never,
@@ -61,7 +68,8 @@ impl BuildArguments {
         let allowed = flags::parse_allow(&self.allow)?.entitlements;
         request.entitlements = Entitlements {
             insecure: allowed.iter().any(|name| name == "security.insecure"),
-            network_host: allowed.iter().any(|name| name == "network.host"),
+            // Who types `--network host` has said so; buildx asks for no second word either.
+            network_host: request.network == NetworkMode::Host || allowed.iter().any(|name| name == "network.host"),
         };
         request.outputs = self.outputs()?;
         request.annotations.clone_from(&self.annotation);

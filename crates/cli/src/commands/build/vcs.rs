@@ -39,21 +39,55 @@ pub(super) fn revision(folder: Option<&Path>) -> Option<SourceRevision> {
 /// The commit that is checked out and where the repository came from. Nothing where there is no repository or no git,
 /// or BUILDX_GIT_INFO says not to look.
 pub(super) fn describe(folder: &Path) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
     if !looks_at(folder) {
-        return found;
+        return BTreeMap::new();
     }
-    if let Some(mut revision) = head(folder) {
-        let check = variable("BUILDX_GIT_CHECK_DIRTY").and_then(|value| parse_bool(&value)) == Some(true);
-        if check && git(folder, &["status", "--porcelain", "--ignored"]).is_some_and(|changes| !changes.is_empty()) {
-            revision.push_str("-dirty");
-        }
-        found.insert("revision".to_owned(), revision);
+    let found = [("revision", described_head(folder)), ("source", origin(folder))];
+    found.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+/// The labels that BUILDX_GIT_LABELS asks for: commit, origin, and the Dockerfile's place in the repository.
+pub(super) fn labels(folder: &Path, dockerfile: Option<&Path>) -> BTreeMap<String, String> {
+    let is_wanted = |value: String| value == "full" || parse_bool(&value) == Some(true);
+    if !variable("BUILDX_GIT_LABELS").is_some_and(is_wanted) || !is_inside(folder) {
+        return BTreeMap::new();
     }
-    if let Some(source) = git(folder, &["remote", "get-url", "origin"]).filter(|source| !source.is_empty()) {
-        found.insert("source".to_owned(), source);
-    }
-    found
+    let found = [
+        ("org.opencontainers.image.revision", described_head(folder)),
+        ("org.opencontainers.image.source", origin(folder)),
+        ("com.docker.image.source.entrypoint", dockerfile.and_then(|dockerfile| place(folder, dockerfile))),
+    ];
+    found.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+/// The commit, marked where BUILDX_GIT_CHECK_DIRTY wants that and there are changes.
+fn described_head(folder: &Path) -> Option<String> {
+    let revision = head(folder)?;
+    let check = variable("BUILDX_GIT_CHECK_DIRTY").and_then(|value| parse_bool(&value)) == Some(true);
+    let is_dirty = || git(folder, &["status", "--porcelain", "--ignored"]).is_some_and(|changes| !changes.is_empty());
+    Some(if check && is_dirty() { format!("{revision}-dirty") } else { revision })
+}
+
+/// Where the repository came from; who fetched it, and with which password, is nobody's concern.
+fn origin(folder: &Path) -> Option<String> {
+    let url = git(folder, &["remote", "get-url", "origin"]).filter(|url| !url.is_empty())?;
+    Some(without_user(&url))
+}
+
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| scheme.starts_with("http")) else {
+        return url.to_owned();
+    };
+    let host = &rest[..rest.find('/').unwrap_or(rest.len())];
+    let user = host.rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}://{}", &rest[user..])
+}
+
+/// The path of a file within the repository that a folder belongs to; none for what lies outside.
+fn place(folder: &Path, file: &Path) -> Option<String> {
+    let root = std::fs::canonicalize(git(folder, &["rev-parse", "--show-toplevel"])?).ok()?;
+    let file = std::fs::canonicalize(file).ok()?;
+    Some(file.strip_prefix(root).ok()?.to_str()?.to_owned())
 }
 
 /// Whether git is asked about a folder.
@@ -76,4 +110,21 @@ fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
     command.arg("-C").arg(folder).args(arguments).stdin(Stdio::null()).stderr(Stdio::null());
     let output = command.output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_user;
+
+    #[test]
+    fn addresses_are_told_without_users() {
+        for (url, told) in [
+            ("https://user:token@example.com/a.git", "https://example.com/a.git"),
+            ("https://token@example.com", "https://example.com"),
+            ("https://example.com/a@b.git", "https://example.com/a@b.git"),
+            ("git@example.com:a.git", "git@example.com:a.git"),
+        ] {
+            assert_eq!(without_user(url), told);
+        }
+    }
 }
