@@ -49,6 +49,8 @@ More
 /// One tag, every architecture.
 #[derive(Debug, Parser)]
 #[command(name = "onetag", disable_version_flag = true, disable_help_subcommand = true, infer_long_args = true)]
+// Of a flag that has one value the last counts, as with Docker.
+#[command(args_override_self = true)]
 pub struct Application {
     #[command(flatten)]
     global: Global,

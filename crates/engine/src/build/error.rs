@@ -145,6 +145,7 @@ impl BuildError {
             }
             Self::CacheExport { source, .. } => source.hint().map(str::to_owned).into_iter().collect(),
             Self::Export(error) if error.is_changed_context() => vec![crate::context::CHANGED_HINT.to_owned()],
+            Self::Export(error) => error.hint().map(str::to_owned).into_iter().collect(),
             Self::Platforms { failed, built } => super::partial::hint(failed, built).into_iter().collect(),
             _ => Vec::new(),
         }

@@ -36,6 +36,7 @@ use crate::Engine;
 use crate::cache::Imported;
 use crate::catalog::Catalog;
 use crate::context::ContextError;
+use crate::export::ExportOptions;
 use crate::layers::Layers;
 use crate::op::{KnownSources, Session};
 use crate::progress::{Event, Sink};
@@ -60,6 +61,8 @@ impl Engine {
         sink: &Sink<'_>,
     ) -> Result<BuildOutcome, BuildError> {
         let started = SystemTime::now();
+        let check = |output: &ExportOptions| output.check(&request.tags, request.platforms.len());
+        request.outputs.iter().try_for_each(check).map_err(|error| BuildError::Export(Box::new(error)))?;
         let sources = KnownSources::default();
         let definition = self.define(request, &sources, cancellation, sink)?;
         let catalog = self.locked_catalog(request, &definition, sink)?;

@@ -217,7 +217,10 @@ fn write_tar(
         let mut links: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
         for entry in tree.walk(Path::new("/"))? {
             let entry = entry?;
-            let relative = Path::new(folder).join(&entry.path);
+            let relative = match entry.path.as_os_str().is_empty() {
+                true => PathBuf::from(folder),
+                false => Path::new(folder).join(&entry.path),
+            };
             if relative.as_os_str().is_empty() {
                 continue;
             }

@@ -88,6 +88,18 @@ pub enum ExportError {
 }
 
 impl ExportError {
+    /// What to type to mend it.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoName => Some("-t REGISTRY/REPOSITORY:TAG"),
+            Self::ManifestList => {
+                Some("-o type=oci,dest=FILE holds all platforms; --load puts them into the local store")
+            }
+            Self::Shared(error) => error.hint(),
+            _ => None,
+        }
+    }
+
     /// Whether a file of the context was not what it was when it was digested.
     pub(crate) fn is_changed_context(&self) -> bool {
         match self {

@@ -144,6 +144,15 @@ impl ExportOptions {
         }
     }
 
+    /// Tells before anything is built what would fail after it. `tags` are the build's names, `platforms` how many it is for.
+    pub(crate) fn check(&self, tags: &[Reference], platforms: usize) -> Result<(), super::ExportError> {
+        match self.target {
+            Target::Push if self.names.is_empty() && tags.is_empty() => Err(super::ExportError::NoName),
+            Target::Docker(_) if platforms > 1 => Err(super::ExportError::ManifestList),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads an `--output`. `stream` is where a destination of `-` leads.
     ///
     /// # Errors

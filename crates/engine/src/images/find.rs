@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use onetag_oci::{Descriptor, Digest, Platform, Reference};
+use onetag_oci::{Descriptor, Digest, ManifestDocument, Platform, Reference};
 use onetag_store::Store;
 
 use super::presence;
@@ -11,6 +11,8 @@ use super::{ImageError, Result};
 
 /// A digest may be shortened to this many hexadecimal digits.
 const SHORTEST_PREFIX: usize = 4;
+/// Larger blobs are not looked at for what they say of their config, in bytes.
+const MANIFEST_LIMIT: u64 = 64 << 10;
 
 /// An image of the store.
 #[derive(Clone, Debug)]
@@ -108,7 +110,14 @@ pub fn find(store: &Store, text: &str) -> Result<LocalImage> {
             _ => return Err(ImageError::Ambiguous { prefix: text.to_owned() }),
         }
         if let Ok(digest) = format!("sha256:{hex}").parse() {
-            return by_digest(store, &digest, text).ok_or_else(not_found);
+            let found = by_digest(store, &digest, text).ok_or_else(not_found)?;
+            if presence::document(store, &found.descriptor).is_ok() {
+                return Ok(found);
+            }
+            // what builds print of an image of one platform
+            let Some(manifest) = manifest_of(store, &digest)? else { return Ok(found) };
+            let named = images.iter().find(|image| image.descriptor.digest == manifest);
+            return named.map(asked_as).or_else(|| by_digest(store, &manifest, text)).ok_or_else(not_found);
         }
     }
     match reference {
@@ -122,4 +131,19 @@ fn by_digest(store: &Store, digest: &Digest, text: &str) -> Option<LocalImage> {
     let size = store.blob_size(digest)?;
     let descriptor = Descriptor::new(String::new(), digest.clone(), size);
     Some(LocalImage { names: Vec::new(), descriptor, asked: text.to_owned() })
+}
+
+/// The manifest in the store that has this config.
+fn manifest_of(store: &Store, config: &Digest) -> Result<Option<Digest>> {
+    for (digest, size) in store.blobs()? {
+        if size > MANIFEST_LIMIT {
+            continue;
+        }
+        let descriptor = Descriptor::new(String::new(), digest, size);
+        let Ok(ManifestDocument::Manifest(manifest)) = presence::document(store, &descriptor) else { continue };
+        if manifest.config.digest == *config {
+            return Ok(Some(descriptor.digest));
+        }
+    }
+    Ok(None)
 }

@@ -231,6 +231,12 @@ impl BuildArguments {
         if let Some(format) = self.plan {
             return plan::print(engine, &request, format, mode, description, &cancel);
         }
+        // One of an earlier build would pass for that of a build that failed.
+        if let Some(path) =
+            self.iidfile.as_deref().filter(|path| path.symlink_metadata().is_ok_and(|file| file.is_file()))
+        {
+            std::fs::remove_file(path).map_err(|error| cannot("remove", path, error))?;
+        }
         let display = Display::start(mode, description);
         let report = report::Report::new(&display);
         let sink = |event| report.event(event);
@@ -243,9 +249,16 @@ impl BuildArguments {
             Ok(_) => engine.build(&request, &cancel, &sink).map(Ok),
             Err(error) => Err(error),
         };
+        let metadata = match &result {
+            Ok(Ok(outcome)) if self.metadata_file.is_some() => Some(report.metadata(outcome, &builder.name)),
+            _ => None,
+        };
         let (warnings, steps) = report.finish();
         display.finish();
-        if !self.quiet {
+        if cancel.is_cancelled() && result.is_err() {
+            return Err(CommandError::interrupted());
+        }
+        if matches!(mode, Mode::Plain | Mode::Tty) {
             warned(&warnings);
         }
         if request.outputs.is_empty() && !self.quiet && !self.verify_reproducible {
@@ -253,9 +266,6 @@ impl BuildArguments {
                 "WARNING: No output specified with {LOCAL_DRIVER} driver. Build result will only remain in the build cache. \
                  To push result image into registry use --push or to load image into the local store use --load"
             ));
-        }
-        if cancel.is_cancelled() && result.is_err() {
-            return Err(CommandError::interrupted());
         }
         let outcome = match result.map_err(explain)? {
             Ok(outcome) => outcome,
@@ -269,17 +279,16 @@ impl BuildArguments {
         missing(&outcome);
         // a builder that was removed meanwhile has no record to keep
         let _ = builders.touch(&builder.name, jiff::Timestamp::now().to_string());
-        self.finish(&outcome, &builder.name)?;
+        self.finish(&outcome, metadata)?;
         self.write_record(&request, &outcome)
     }
 
-    fn finish(&self, outcome: &BuildOutcome, builder: &str) -> CommandResult {
+    fn finish(&self, outcome: &BuildOutcome, metadata: Option<serde_json::Value>) -> CommandResult {
         let id = outcome.config_digest.as_ref().or(outcome.descriptor.as_ref().map(|descriptor| &descriptor.digest));
         if let (Some(path), Some(id)) = (&self.iidfile, id) {
             write(path, id.as_str().as_bytes())?;
         }
-        if let Some(path) = &self.metadata_file {
-            let metadata = report::metadata(outcome, builder, jiff::Timestamp::now());
+        if let (Some(path), Some(metadata)) = (&self.metadata_file, metadata) {
             write(path, &onetag_oci::go_json_indent(&metadata, "  "))?;
         }
         if let (true, Some(id)) = (self.quiet, id) {
@@ -323,8 +332,11 @@ fn warned(warnings: &[String]) {
 }
 
 fn write(path: &std::path::Path, content: &[u8]) -> CommandResult {
-    std::fs::write(path, content)
-        .map_err(|error| CommandError::from(error).context(format!("cannot write {}", path.display())))
+    std::fs::write(path, content).map_err(|error| cannot("write", path, error))
+}
+
+fn cannot(what: &str, path: &std::path::Path, error: std::io::Error) -> CommandError {
+    CommandError::from(error).context(format!("cannot {what} {}", path.display()))
 }
 
 /// With the lines of the Dockerfile that it is about, and the way out.

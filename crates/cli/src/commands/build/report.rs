@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use onetag_engine::build::BuildOutcome;
-use onetag_engine::progress::{Event, LogStream};
+use onetag_engine::progress::{Event, LogStream, VertexInfo};
 use onetag_oci::Digest;
 use serde_json::{Map, Value, json};
 
@@ -16,6 +16,8 @@ use crate::progress::{Display, Log, Status, Update, Vertex, Warning};
 
 /// What a cancelled step is recognised by.
 const CANCELLED: &str = "context canceled";
+/// The step that puts provenance into the metadata file.
+const RESOLVING: &str = "resolving provenance for metadata file";
 
 /// Translates events and sends them to a display.
 #[derive(Debug)]
@@ -41,6 +43,21 @@ impl Report {
     pub fn finish(self) -> (Vec<String>, Steps) {
         let warnings = self.warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
         (warnings, self.steps.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What `--metadata-file` holds; with provenance in it that is a step of its own, as buildx has it.
+    pub fn metadata(&self, outcome: &BuildOutcome, builder: &str) -> Value {
+        if outcome.provenance.is_empty() {
+            return metadata(outcome, builder, Timestamp::now());
+        }
+        let vertex = Digest::sha256(RESOLVING.as_bytes());
+        let (digest, name) = (vertex.clone(), RESOLVING.to_owned());
+        let info = VertexInfo { digest, name, inputs: Vec::new(), class: None, targets: Vec::new() };
+        self.event(Event::Planned(vec![info]));
+        self.event(Event::Started { vertex: vertex.clone(), time: SystemTime::now() });
+        let metadata = metadata(outcome, builder, Timestamp::now());
+        self.event(Event::Completed { vertex, time: SystemTime::now(), error: None, cancelled: false });
+        metadata
     }
 
     /// Takes one event.
@@ -126,8 +143,8 @@ fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or_default()
 }
 
-/// What `--metadata-file` holds. `now` makes the reference of a build without an image.
-pub fn metadata(outcome: &BuildOutcome, builder: &str, now: Timestamp) -> Value {
+/// The document of [`Report::metadata`]. `now` makes the reference of a build without an image.
+fn metadata(outcome: &BuildOutcome, builder: &str, now: Timestamp) -> Value {
     let mut out = Map::new();
     match outcome.provenance.as_slice() {
         [] => {}
