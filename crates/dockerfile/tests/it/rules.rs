@@ -3,14 +3,19 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use onetag_dockerfile::lint::{BaseImages, LintRequest, PLATFORM_RULES, RULES, lint};
-use onetag_oci::{ImageConfig, Platform, Reference};
+use onetag_dockerfile::lint::{BaseImages, LintConfig, LintRequest, PLATFORM_RULES, RULES, lint};
+use onetag_oci::{DiffId, Digest, ImageConfig, Platform, Reference};
 
 struct Images;
 
 impl BaseImages for Images {
-    fn config(&self, _reference: &Reference, platform: &Platform) -> Result<ImageConfig, Box<dyn Error + Send + Sync>> {
-        Ok(ImageConfig::new(platform))
+    fn config(&self, reference: &Reference, platform: &Platform) -> Result<ImageConfig, Box<dyn Error + Send + Sync>> {
+        if !reference.path().ends_with("only-arm64") {
+            return Ok(ImageConfig::new(platform));
+        }
+        let mut config = ImageConfig::new(&Platform::linux("arm64"));
+        config.rootfs.diff_ids.push(DiffId(Digest::sha256(b"layer")));
+        Ok(config)
     }
 }
 
@@ -57,14 +62,63 @@ fn comments_of_definitions_describe_them() {
     );
 }
 
+fn page_name(rule: &str) -> String {
+    let mut name = String::new();
+    let characters: Vec<char> = rule.chars().collect();
+    for (index, &character) in characters.iter().enumerate() {
+        let follows_small = index > 0 && characters[index - 1].is_lowercase();
+        let starts_word = index > 0 && characters.get(index + 1).is_some_and(|next| next.is_lowercase());
+        if character.is_uppercase() && (follows_small || starts_word) {
+            name.push('-');
+        }
+        name.push(character.to_ascii_lowercase());
+    }
+    format!("{name}.md")
+}
+
+fn page(rule: &str) -> String {
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/checks")).join(page_name(rule));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The first example of a page is what its rule finds; the second is what to write, in which it finds nothing.
+#[test]
+fn the_examples_of_the_pages_are_true() {
+    for rule in RULES {
+        let page = page(rule.name);
+        let examples: Vec<&str> =
+            page.split("```dockerfile\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        let [bad, good] = examples.as_slice() else { panic!("{} has {} examples", rule.name, examples.len()) };
+        let finds = |text: &str| {
+            let config = LintConfig { experimental_all: true, ..LintConfig::default() };
+            let request = LintRequest {
+                config: Some(config),
+                ignore_patterns: vec!["secret.txt".to_owned()],
+                target_platform: Some(Platform::linux("amd64")),
+                ..LintRequest::default()
+            };
+            let report = lint(text.as_bytes(), &request, &Images);
+            report.warnings.iter().any(|warning| warning.rule.is_some_and(|known| known.name == rule.name))
+        };
+        assert!(finds(bad), "{} does not find its example:\n{bad}", rule.name);
+        assert!(!finds(good), "{} finds what is good:\n{good}", rule.name);
+        let skip = format!("`# check=skip={}`", rule.name);
+        assert!(page.contains(&skip), "{} does not say how to skip it", rule.name);
+    }
+}
+
 #[test]
 fn every_rule_has_a_page() {
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let list = std::fs::read_to_string(root.join("docs/checks/README.md")).unwrap();
     for rule in PLATFORM_RULES {
-        let page = std::fs::read_to_string(root.join(rule.url)).unwrap_or_else(|error| panic!("{}: {error}", rule.url));
-        assert!(page.starts_with(&format!("# {}\n", rule.name)), "{}", rule.url);
-        assert!(list.contains(&format!("[{}](", rule.name)), "{} is not listed", rule.name);
+        assert_eq!(rule.url, format!("docs/checks/{}", page_name(rule.name)));
+    }
+    for rule in RULES.iter().chain(PLATFORM_RULES) {
+        let page = page(rule.name);
+        assert!(page.starts_with(&format!("# {}\n", rule.name)), "{}", rule.name);
+        let link = format!("[{}]({})", rule.name, page_name(rule.name));
+        assert!(list.contains(&link), "{link} is not listed");
     }
     for rule in RULES {
         // BuildKit has no page for this one.
