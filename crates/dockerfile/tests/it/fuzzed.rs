@@ -2,10 +2,18 @@
 
 use std::path::PathBuf;
 
+use onetag_dockerfile::chmod::Mode;
+use onetag_dockerfile::git::GitReference;
 use onetag_dockerfile::instruction::{Command, Mount};
+use onetag_dockerfile::lint::LintConfig;
 use onetag_dockerfile::parser::{Parser, detect_syntax, find_directive};
+use onetag_dockerfile::resolver::IgnoreFile;
 use onetag_dockerfile::shell::{Lex, Variables};
-use onetag_dockerfile::{LowerOptions, MAX_ERRORS, ignore, mistakes, parse, parse_trigger};
+use onetag_dockerfile::{
+    LowerOptions, MAX_ERRORS, NamedContext, ResolveError, ResolveOptions, ResolvedImage, Resolver, ignore, lower,
+    mistakes, parse, parse_trigger, ports, values,
+};
+use onetag_oci::{Platform, Reference};
 
 fn inputs(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds")).join(target);
@@ -70,5 +78,81 @@ fn words_patterns_and_mounts_are_read_or_refused() {
             let _ = patterns.matches("a/b/c");
         }
         let _ = Mount::parse::<()>(&text, &mut |word| Ok(word.to_owned()));
+    }
+}
+
+/// Whatever is written for a flag is read or refused.
+#[test]
+fn values_of_flags_are_read_or_refused() {
+    for (path, bytes) in inputs("flag_syntaxes") {
+        let text = String::from_utf8_lossy(&bytes);
+        if let Ok(range) = ports::parse(&text).0 {
+            assert!(range.first <= range.last && range.names().count() <= 65_536, "{}", path.display());
+        }
+        if let Ok(Some(git)) = GitReference::parse(&text) {
+            assert!(!git.folder.split('/').any(|part| part == ".."), "{}", path.display());
+        }
+        let clean = values::clean_path(&text);
+        assert_eq!(values::clean_path(&clean), clean, "{}", path.display());
+        let _ = (values::parse_size(&text), values::parse_duration(&text), LintConfig::parse(&text));
+        if let Ok(mode) = Mode::parse(&text) {
+            assert!(mode.apply(0o644, false) <= 0o7777, "{}", path.display());
+        }
+        let _ = Mount::parse::<()>(&text, &mut |word| Ok(word.to_owned()));
+    }
+}
+
+/// What expands and what matches, from inputs that led fuzzing somewhere.
+#[test]
+fn expansions_and_ignore_files_are_read_or_refused() {
+    for (path, bytes) in inputs("expansion") {
+        let text = String::from_utf8_lossy(&bytes);
+        let variables = Variables::from_lines(text.lines());
+        for lex in [Lex::new('\\'), Lex { skip_process_quotes: true, skip_unset_env: true, ..Lex::new('`') }] {
+            let Ok(expanded) = lex.process_word(&text, &variables) else { continue };
+            let joined: usize = expanded.words.iter().map(str::len).sum();
+            assert!(joined <= expanded.value.len(), "{}", path.display());
+        }
+    }
+    for (_, bytes) in inputs("ignore_file") {
+        let Ok(patterns) = ignore::Patterns::new(ignore::read(&bytes)) else { continue };
+        let parent = patterns.matches_below("a/b", None).ok().map(|(_, matches)| matches);
+        let _ = (patterns.matches("a/b/c"), patterns.matches_below("a/b/c", parent.as_ref()));
+    }
+}
+
+/// The same Dockerfile means the same graph, or the same mistakes.
+#[test]
+fn dockerfiles_are_lowered_or_refused() {
+    for (path, bytes) in inputs("lowering") {
+        let (file, errors) = parse(&bytes);
+        if !errors.is_empty() {
+            continue;
+        }
+        let lowered = || {
+            let options = LowerOptions { build_platform: Platform::linux("amd64"), ..LowerOptions::default() };
+            match lower(&file, &options, &NoImages) {
+                Ok(lowered) => (lowered.graph.to_definition(), String::new()),
+                Err(error) => (Vec::new(), error.to_string()),
+            }
+        };
+        assert_eq!(lowered(), lowered(), "{}", path.display());
+    }
+}
+
+/// Knows no image and no context.
+struct NoImages;
+
+impl Resolver for NoImages {
+    fn image_config(&self, _: &Reference, _: &Platform, _: &ResolveOptions) -> Result<ResolvedImage, ResolveError> {
+        Err(ResolveError::new(std::io::Error::other("not found")))
+    }
+
+    fn ignore_file(&self) -> Result<Option<IgnoreFile>, ResolveError> {
+        Ok(None)
+    }
+
+    fn named_context(&self, _: &str) -> Result<Option<NamedContext>, ResolveError> {
+        Ok(None)
     }
 }
