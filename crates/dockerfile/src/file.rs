@@ -59,7 +59,9 @@ pub fn parse(text: &[u8]) -> (Dockerfile, Vec<Diagnostic>) {
     if text.is_empty() {
         return (file, vec![Diagnostic::error("the Dockerfile cannot be empty", [])]);
     }
-    (file, sort(reader.errors))
+    let mut errors = sort(reader.errors);
+    errors.truncate(MAX_ERRORS);
+    (file, errors)
 }
 
 /// Reads the trigger that a base image or stage left behind. It has the lines of the `FROM` that
@@ -100,8 +102,10 @@ impl Reader {
             Ok(Parsed::Instruction(instruction)) => self.instruction(node, instruction),
             Err(error) => {
                 self.lost_stage |= node.keyword.text.eq_ignore_ascii_case("from");
-                let message = format!("dockerfile parse error on line {}: {}", node.lines.start, error.kind);
-                self.errors.push((false, describe(node, &error, message)));
+                for error in std::iter::once(&error).chain(&error.others) {
+                    let message = format!("dockerfile parse error on line {}: {}", node.lines.start, error.kind);
+                    self.errors.push((false, describe(node, error, message)));
+                }
             }
         }
     }
@@ -112,7 +116,7 @@ impl Reader {
         } else if matches!(instruction.command, crate::instruction::Command::Arg(_)) {
             push_tight(&mut self.meta_args, instruction);
         } else if !self.lost_stage {
-            let error = InstructionError { kind: InstructionErrorKind::NoStage, focus: Focus::Whole };
+            let error = InstructionError::from(InstructionErrorKind::NoStage);
             let message = error.kind.to_string();
             self.errors.push((false, describe(node, &error, message)));
         }
@@ -184,6 +188,23 @@ mod tests {
             ]
         );
         assert_eq!(file.stages.len(), 1);
+    }
+
+    #[test]
+    fn every_flag_of_an_instruction_is_looked_at() {
+        let text = "FROM a\nCOPY --chmodd=1 --link=x --frm=x b /\nRUN --mount=from=$x --network=foo --security=x --mount=from=$y b\n\
+                    HEALTHCHECK --interval=1x --retries=x --retries=2 CMD a\n";
+        let (file, errors) = parse(text.as_bytes());
+        let places: Vec<String> = errors.iter().map(|error| error.span.unwrap().start.to_string()).collect();
+        assert_eq!(
+            places,
+            ["2:6", "2:17", "2:26", "3:5", "3:48", "3:21", "3:35", "4:39", "4:13", "4:27"],
+            "{errors:?}"
+        );
+        assert!(errors[0].message.ends_with("unknown flag: --chmodd (did you mean chmod?)"));
+        assert_eq!(file.stages[0].instructions.len(), 0);
+        let many = format!("FROM a\n{}", format!("COPY{} a b\n", " --x".repeat(30)).repeat(10));
+        assert_eq!(parse(many.as_bytes()).1.len(), MAX_ERRORS);
     }
 
     #[test]

@@ -165,12 +165,34 @@ pub struct InstructionError {
     pub kind: InstructionErrorKind,
     /// With which part.
     pub focus: Focus,
+    /// What else is wrong with the instruction, in the order in which it was come to.
+    pub others: Vec<InstructionError>,
+}
+
+/// What is wrong with an instruction, as far as it can be judged in spite of what went before.
+#[derive(Default)]
+pub(super) struct Mistakes(Vec<InstructionError>);
+
+impl Mistakes {
+    /// The value, or nothing where it is wrong.
+    pub(super) fn note<T>(&mut self, result: Result<T, InstructionError>) -> Option<T> {
+        result.map_err(|error| self.0.push(error)).ok()
+    }
+
+    /// All of them as one error, whose kind is the first: the one at which BuildKit stops.
+    pub(super) fn finish(self) -> Result<(), InstructionError> {
+        let mut errors = self.0.into_iter();
+        match errors.next() {
+            None => Ok(()),
+            Some(first) => Err(InstructionError { others: errors.collect(), ..first }),
+        }
+    }
 }
 
 impl InstructionErrorKind {
     /// With the part it is about.
     pub(super) fn at(self, focus: Focus) -> InstructionError {
-        InstructionError { kind: self, focus }
+        InstructionError { kind: self, focus, others: Vec::new() }
     }
 
     /// What was expected, where the message does not say it.

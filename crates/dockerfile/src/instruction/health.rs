@@ -27,27 +27,24 @@ pub(super) fn parse(node: &Node) -> Result<Command, InstructionError> {
         }
         return Ok(Command::Healthcheck(Box::new(Healthcheck { test: vec![kind], ..Healthcheck::default() })));
     }
-    let flags = Flags::parse(&node.flags, &FLAGS)?;
+    let (flags, mut mistakes) = Flags::read(&node.flags, &FLAGS);
     if kind != "CMD" {
-        return Err(Kind::HealthType(kind).at(Focus::Argument(0)));
+        mistakes.note::<()>(Err(Kind::HealthType(kind).at(Focus::Argument(0))));
+    } else if args.is_empty() {
+        mistakes.note::<()>(Err(Kind::HealthNoCommand.into()));
     }
-    if args.is_empty() {
-        return Err(Kind::HealthNoCommand.into());
-    }
+    let mut time = |name| mistakes.note(interval(&flags, name)).unwrap_or_default();
+    let (interval, timeout) = (time("interval"), time("timeout"));
+    let (start_period, start_interval) = (time("start-period"), time("start-interval"));
+    let retries = mistakes.note(retries(&flags)).unwrap_or_default();
+    mistakes.finish()?;
     let words = args.iter().map(|word| word.text.clone());
     let test = if node.json {
         std::iter::once("CMD".to_owned()).chain(words).collect()
     } else {
         vec!["CMD-SHELL".to_owned(), words.collect::<Vec<_>>().join(" ")]
     };
-    Ok(Command::Healthcheck(Box::new(Healthcheck {
-        test,
-        interval: interval(&flags, "interval")?,
-        timeout: interval(&flags, "timeout")?,
-        start_period: interval(&flags, "start-period")?,
-        start_interval: interval(&flags, "start-interval")?,
-        retries: retries(&flags)?,
-    })))
+    Ok(Command::Healthcheck(Box::new(Healthcheck { test, interval, timeout, start_period, start_interval, retries })))
 }
 
 fn interval(flags: &Flags<'_>, name: &'static str) -> Result<i64, InstructionError> {

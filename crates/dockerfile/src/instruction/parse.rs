@@ -265,7 +265,7 @@ fn shell_dependent(node: &Node) -> Result<CommandLine, InstructionError> {
 }
 
 fn run(node: &Node) -> Result<Command, InstructionError> {
-    let flags = Flags::parse(
+    let (flags, mut mistakes) = Flags::read(
         &node.flags,
         &[
             ("mount", FlagKind::List),
@@ -273,26 +273,33 @@ fn run(node: &Node) -> Result<Command, InstructionError> {
             ("security", FlagKind::Text),
             ("device", FlagKind::List),
         ],
-    )?;
+    );
     let mut devices = Vec::new();
     for (value, focus) in flags.list("device") {
-        devices.push(device::parse(value).map_err(|kind| kind.at(focus))?);
+        devices.extend(mistakes.note(device::parse(value).map_err(|kind| kind.at(focus))));
     }
     let mut mounts = Vec::new();
     for (value, focus) in flags.list("mount") {
-        mounts.push(Mount::parse_from(value).map_err(|error| Kind::Mount(error).at(focus))?);
+        mounts.extend(mistakes.note(Mount::parse_from(value).map_err(|error| Kind::Mount(error).at(focus))));
     }
     let network = match flags.find("network") {
         None | Some(("default", _)) => RunNetwork::Default,
         Some(("none", _)) => RunNetwork::None,
         Some(("host", _)) => RunNetwork::Host,
-        Some((other, focus)) => return Err(Kind::Network(other.to_owned()).at(focus)),
+        Some((other, focus)) => {
+            mistakes.note::<()>(Err(Kind::Network(other.to_owned()).at(focus)));
+            RunNetwork::Default
+        }
     };
     let security = match flags.find("security") {
         None | Some(("sandbox", _)) => RunSecurity::Sandbox,
         Some(("insecure", _)) => RunSecurity::Insecure,
-        Some((other, focus)) => return Err(Kind::Security(other.to_owned()).at(focus)),
+        Some((other, focus)) => {
+            mistakes.note::<()>(Err(Kind::Security(other.to_owned()).at(focus)));
+            RunSecurity::Sandbox
+        }
     };
+    mistakes.finish()?;
     let mount_flags = flags.list("mount").map(|(value, _)| value.to_owned()).collect();
     let rare = RunFlags { mount_flags, mounts, devices };
     let flags = (rare != RunFlags::default()).then(|| Box::new(rare));
