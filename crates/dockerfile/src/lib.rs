@@ -29,6 +29,6 @@ pub mod values;
 pub use file::{Dockerfile, MAX_ERRORS, parse, parse_trigger};
 pub use lower::{
     DockerfileError, DockerfileErrorKind, LowerOptions, Lowered, MainContext, NoCache, lower, lower_context,
-    lower_download, mistakes,
+    lower_download, lower_source, mistakes,
 };
 pub use resolver::{NamedContext, ResolveError, ResolveOptions, ResolvedImage, Resolver};

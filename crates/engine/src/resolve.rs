@@ -4,11 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use onetag_dockerfile::git::GitReference;
 use onetag_dockerfile::resolver::{IgnoreFile, NamedContext, ResolveError, ResolveOptions, ResolvedImage, Resolver};
+use onetag_llb::SourceOp;
 use onetag_oci::{Platform, Reference};
 
 use crate::catalog::{Catalog, CatalogError, FoundImage};
 use crate::progress::{Activity, Event, Sink};
+
+/// Tells when a source was last changed; the text is what progress shows.
+pub(crate) type TimeOf<'a> = dyn Fn(&SourceOp, &str) -> Result<Option<i64>, ResolveError> + Sync + 'a;
 
 type Found = Result<Arc<FoundImage>, CatalogError>;
 
@@ -21,6 +26,7 @@ pub(crate) struct BuildResolver<'a> {
     dockerfile: Option<PathBuf>,
     contexts: BTreeMap<String, String>,
     allow_platform_mismatch: bool,
+    times: Option<&'a TimeOf<'a>>,
     ignore: OnceLock<Result<Option<IgnoreFile>, Arc<std::io::Error>>>,
     images: Mutex<HashMap<String, Arc<OnceLock<Found>>>>,
     /// What was told not to be in the lock file.
@@ -47,6 +53,7 @@ impl<'a> BuildResolver<'a> {
             dockerfile: None,
             contexts: BTreeMap::new(),
             allow_platform_mismatch: false,
+            times: None,
             ignore: OnceLock::new(),
             images: Mutex::default(),
             unlocked: Mutex::default(),
@@ -62,6 +69,12 @@ impl<'a> BuildResolver<'a> {
     /// What `--build-context` names.
     pub(crate) fn with_contexts(mut self, contexts: BTreeMap<String, String>) -> Self {
         self.contexts = contexts;
+        self
+    }
+
+    /// Who knows when sources were last changed.
+    pub(crate) fn with_times(mut self, times: &'a TimeOf<'a>) -> Self {
+        self.times = Some(times);
         self
     }
 
@@ -200,6 +213,8 @@ impl Resolver for BuildResolver<'_> {
                 NamedContext::OciLayout { store: key.to_owned(), digest }
             }
             _ if value.starts_with("target:") => NamedContext::Stage(value["target:".len()..].to_owned()),
+            // As scp writes it. What could be a folder and is there is one.
+            None if is_scp_address(value) && !Path::new(value).exists() => NamedContext::Git(value.clone()),
             _ => {
                 let ignore = std::fs::read(Path::new(value).join(".dockerignore")).ok();
                 NamedContext::Local { name: context_name(key), ignore }
@@ -207,6 +222,15 @@ impl Resolver for BuildResolver<'_> {
         };
         Ok(Some(context))
     }
+
+    fn source_time(&self, source: &SourceOp, log_name: &str) -> Result<Option<i64>, ResolveError> {
+        self.times.map_or(Ok(None), |time_of| time_of(source, log_name))
+    }
+}
+
+fn is_scp_address(text: &str) -> bool {
+    // A wrong query is an error of the repository's, which is told where it is lowered.
+    !text.starts_with("github.com/") && GitReference::is_source(text)
 }
 
 fn is_git(url: &str) -> bool {

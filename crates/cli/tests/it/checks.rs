@@ -1,9 +1,10 @@
 //! `build --check` and `--call`, and what a build says of its Dockerfile.
 
-use onetag_testkit::Onetag;
+use onetag_oci::Platform;
 use onetag_testkit::user::User;
+use onetag_testkit::{Onetag, require};
 
-use crate::support::BINARY;
+use crate::support::{BINARY, World};
 
 const QUESTIONABLE: &str = "\
 # result is what is built
@@ -120,4 +121,82 @@ fn findings_are_warnings_of_a_build_or_its_end() {
     assert!(warned.stderr.contains("1 warning found"), "{warned}");
     let strict = onetag(&format!("# check=error=true\n{dockerfile}"));
     strict.line("build --progress plain context").failure().says("lint violation found for rules: StageNameCasing");
+}
+
+/// What asks for parameters or targets tells as much as a build does.
+#[test]
+fn every_flag_is_looked_at_and_every_call_tells_all() {
+    let onetag =
+        onetag("FROM scratch\nCOPY --chmodd=1 --frm=x a /\nHEALTHCHECK --interval=1x --retries=x CMD a\nRUNN\n");
+    let places = [
+        "Dockerfile:2:6: unknown flag: --chmodd (did you mean chmod?)",
+        "Dockerfile:2:17: unknown flag: --frm (did you mean from?)",
+        "Dockerfile:3:13: time: unknown unit \"x\" in duration \"1x\"",
+        "Dockerfile:3:27: ",
+        "Dockerfile:4:1: unknown instruction: RUNN (did you mean RUN?)",
+    ];
+    for call in ["build", "check", "outline", "targets", "outline,format=json", "targets,format=json"] {
+        let failed = onetag.line(&format!("build --progress plain --call={call} context")).failure();
+        for place in places {
+            assert!(failed.stderr.contains(place), "{call}: {place} is missing\n{failed}");
+        }
+    }
+}
+
+/// The stage that compiles runs on the machine that builds, or the check says so, for whom several platforms are asked.
+#[test]
+fn build_stages_that_run_emulated_are_found() {
+    let stages = "FROM scratch AS build\nCOPY . .\nRUN go build -o /app .\nFROM scratch\nCOPY --from=build /app /app\n";
+    let foreign = if std::env::consts::ARCH == "aarch64" { "linux/amd64" } else { "linux/arm64" };
+    let check = |dockerfile: &str, platforms: &str| {
+        onetag(dockerfile).line(&format!("build --check --platform {platforms} context"))
+    };
+    let platforms = format!("linux/s390x,{foreign}");
+    let found = check(stages, &platforms);
+    assert!(found.text().contains("EmulatedBuildStage"), "{found}");
+    assert!(found.text().contains("Stage build runs emulated for linux/s390x"), "{found}");
+    let mended = stages.replacen("FROM scratch", "FROM --platform=$BUILDPLATFORM scratch", 1);
+    let skipped = format!("# check=skip=EmulatedBuildStage\n{stages}");
+    for (dockerfile, platforms) in [(&*mended, &*platforms), (&*skipped, &*platforms)] {
+        let found = check(dockerfile, platforms).success();
+        assert!(!found.text().contains("EmulatedBuildStage"), "{found}");
+    }
+}
+
+/// A step that fails is told word for word as BuildKit tells it, its lines marked.
+#[test]
+fn a_step_that_fails_is_told_as_recorded() {
+    let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/recorded/progress/failing-step.txt");
+    let recorded = std::fs::read_to_string(recorded).expect("a recording");
+    let start = recorded.find("fail.Dockerfile:3").expect("the lines are shown");
+    let end = recorded.find("exit status").expect("the end");
+    let world = World::any();
+    let base = require!(ok world.push_base(&[&Platform::host().to_string()]));
+    let expected = recorded[start..end].replace("localhost:5000/busybox:latest", &base);
+    world.onetag.file("fail/fail.Dockerfile", format!("FROM {base}\nRUN echo before\nRUN exit 3\n"));
+    let failed = world.onetag.line("build --progress plain -f fail/fail.Dockerfile fail").failure();
+    assert!(failed.stderr.contains(&expected), "{expected}\n{failed}");
+}
+
+/// Every front end's line is accepted; that another one is meant is told.
+#[test]
+fn another_front_end_is_answered_by_the_one_that_is_built_in() {
+    let note = "names another front end; the one that is built in answers";
+    for (line, is_foreign) in [
+        ("# syntax=docker/dockerfile:1", false),
+        (
+            "# syntax=docker.io/docker/dockerfile:1.7-labs@sha256:0123456789012345678901234567890123456789012345678901234567890123",
+            false,
+        ),
+        ("#syntax = docker/dockerfile-upstream:master", false),
+        ("# syntax=example.com/other/front:1", true),
+        ("# syntax=docker.io/r2d4/llb:latest", true),
+        ("# none", false),
+    ] {
+        let onetag = onetag(&format!("{line}\nFROM scratch\nCOPY Dockerfile /\n"));
+        let built = onetag.line("build --progress plain context").success();
+        assert_eq!(built.stderr.contains(note), is_foreign, "{line}\n{built}");
+    }
+    let onetag = onetag("FROM scratch\nCOPY Dockerfile /\n");
+    onetag.line("build --progress plain --build-arg BUILDKIT_SYNTAX=example.com/x context").success().says(note);
 }

@@ -16,14 +16,14 @@ use crate::web::{TOKEN, Web};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A store of its own with a folder that is served.
-struct Site {
-    onetag: Onetag,
-    web: Web,
-    served: PathBuf,
+pub struct Site {
+    pub onetag: Onetag,
+    pub web: Web,
+    pub served: PathBuf,
 }
 
 impl Site {
-    fn new() -> Site {
+    pub fn new() -> Site {
         let onetag = Onetag::new(BINARY, User::ordinary().unwrap_or_else(|_| User::current()));
         let served = onetag.work().join("served");
         std::fs::create_dir(&served).expect("own folder");
@@ -32,7 +32,7 @@ impl Site {
     }
 
     /// A repository with these files in one commit on `main`, tagged `v1`; gives the commit.
-    fn repository(&self, name: &str, files: &[(&str, &str)]) -> String {
+    pub fn repository(&self, name: &str, files: &[(&str, &str)]) -> String {
         let work = self.onetag.work().join("work-tree");
         let _ = std::fs::remove_dir_all(&work);
         for (path, content) in files {
@@ -52,7 +52,7 @@ impl Site {
     }
 
     /// Builds into a folder and gives what came, path by path; `arguments` follow `build`.
-    fn build(&self, arguments: &[&str]) -> Finished {
+    pub fn build(&self, arguments: &[&str]) -> Finished {
         let destination = self.out();
         let _ = std::fs::remove_dir_all(&destination);
         let output = format!("type=local,dest={}", destination.display());
@@ -71,12 +71,12 @@ impl Site {
         serde_json::from_slice(&std::fs::read(&file).expect("the file")).expect("JSON")
     }
 
-    fn out(&self) -> PathBuf {
+    pub fn out(&self) -> PathBuf {
         self.onetag.work().join("out")
     }
 
     #[track_caller]
-    fn has(&self, path: &str, content: &str) {
+    pub fn has(&self, path: &str, content: &str) {
         let path = self.out().join(path);
         let found = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert_eq!(found, content, "{}", path.display());
@@ -84,7 +84,7 @@ impl Site {
 }
 
 #[track_caller]
-fn git(folder: &Path, arguments: &[&str]) -> String {
+pub fn git(folder: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new("git");
     command.current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
     command.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "safe.directory").env("GIT_CONFIG_VALUE_0", "*");
@@ -96,7 +96,7 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-const COPY_ALL: &str = "FROM scratch\nCOPY . /\n";
+pub const COPY_ALL: &str = "FROM scratch\nCOPY . /\n";
 
 #[test]
 fn a_repository_is_a_context_and_holds_its_dockerfile() {

@@ -16,6 +16,8 @@ mod debian;
 mod dockerfiles;
 mod emulators;
 mod faults;
+mod git_servers;
+mod git_sources;
 mod graphs;
 mod hostile_indexes;
 mod hostile_runs;

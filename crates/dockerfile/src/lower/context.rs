@@ -1,9 +1,9 @@
 //! What a build reads before it has a Dockerfile: a remote context, or the file at a URL that is the Dockerfile.
 
-use onetag_llb::{Graph, SourceFile};
+use onetag_llb::{Graph, SourceFile, SourceOp};
 
 use super::error::Result;
-use super::nodes::{NodeOptions, Output};
+use super::nodes::{NodeKind, NodeOptions, Output};
 use super::{LowerOptions, Lowering};
 use crate::file::parse;
 use crate::redact;
@@ -28,6 +28,16 @@ pub fn lower_download(url: &str, filename: &str, options: &LowerOptions, resolve
     alone(options, resolver, |lowering| {
         let name = format!("[internal] load {}", redact::user_info(url));
         Ok(lowering.add_http(url, filename, None, NodeOptions::named(name)))
+    })
+}
+
+/// The graph of a source alone, shown as `name`.
+///
+/// # Errors
+/// None that a source can cause.
+pub fn lower_source(source: SourceOp, name: &str, options: &LowerOptions, resolver: &dyn Resolver) -> Result<Graph> {
+    alone(options, resolver, |lowering| {
+        Ok(Some(lowering.nodes.add(NodeKind::Source(source), NodeOptions::named(name))))
     })
 }
 

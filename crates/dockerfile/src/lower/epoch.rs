@@ -52,13 +52,19 @@ impl Lowering<'_> {
             let log_name = "[internal] resolve main build context metadata".to_owned();
             return Ok(match &self.options.context {
                 MainContext::Local { .. } | MainContext::Archive { .. } => None,
-                MainContext::Git { url, .. } => remote(url)?.map(|source| (source, log_name)),
-                MainContext::Http { url, .. } => Some((http(url), log_name)),
+                MainContext::Git { url, keep_git_dir } => {
+                    let git = self.git_context(url, *keep_git_dir)?;
+                    Some((git_source(&git, &mut NodeOptions::default()), log_name))
+                }
+                MainContext::Http { url, .. } => Some((http(url, "context"), log_name)),
             });
         }
         if let Some(found) = self.find_context(name, None)? {
             let source = match found.context {
-                NamedContext::Git(url) | NamedContext::Http(url) => remote(&url)?,
+                NamedContext::Http(url) if GitReference::parse(&url)?.is_none() => Some(http(&url, "context")),
+                NamedContext::Git(url) | NamedContext::Http(url) => {
+                    Some(git_source(&self.git_context(&url, false)?, &mut NodeOptions::default()))
+                }
                 _ => None,
             };
             let log_name = format!("[internal] resolve SOURCE_DATE_EPOCH named context {name}");
@@ -106,7 +112,7 @@ impl Lowering<'_> {
         };
         let path = self.lex.process_word(path, environment)?.value;
         if is_url(&path) {
-            return Ok(http(&path));
+            return Ok(http(&path, &url_filename(&path)));
         }
         match GitReference::parse(&path)?.filter(|git| !git.like_local_path) {
             Some(git) => Ok(git_source(&git, &mut NodeOptions::default())),
@@ -115,14 +121,8 @@ impl Lowering<'_> {
     }
 }
 
-fn remote(url: &str) -> Result<Option<SourceOp>> {
-    Ok(Some(match GitReference::parse(url)? {
-        Some(git) => git_source(&git, &mut NodeOptions::default()),
-        None => http(url),
-    }))
-}
-
-fn http(url: &str) -> SourceOp {
-    let attributes = [(onetag_llb::attribute::HTTP_FILENAME.to_owned(), url_filename(url))];
+/// The very source that the build fetches, so that it is fetched once.
+fn http(url: &str, filename: &str) -> SourceOp {
+    let attributes = [(onetag_llb::attribute::HTTP_FILENAME.to_owned(), filename.to_owned())];
     SourceOp { identifier: url.to_owned(), attributes: attributes.into() }
 }

@@ -32,7 +32,7 @@ mod stage;
 use onetag_llb::SourceFile;
 use onetag_oci::Platform;
 
-pub use context::{lower_context, lower_download};
+pub use context::{lower_context, lower_download, lower_source};
 pub use error::{DockerfileError, DockerfileErrorKind};
 pub use mistakes::mistakes;
 pub use options::{LowerOptions, Lowered, MainContext, NoCache, UsedImage};

@@ -353,13 +353,19 @@ impl Lowering<'_> {
         Ok(file.map(|file| ignore::read(&file.content)).unwrap_or_default())
     }
 
-    fn add_git_context(&mut self, url: &str, keep_git_dir: bool) -> Result<Output> {
+    /// What a context at a repository's address means: with SOURCE_DATE_EPOCH its files are of the commit's time.
+    pub(crate) fn git_context(&self, url: &str, keep_git_dir: bool) -> Result<GitReference> {
         let mut git =
             GitReference::parse(url)?.ok_or_else(|| DockerfileErrorKind::GitContext(redact::user_info(url)))?;
         git.keep_git_dir = Some(keep_git_dir || git.keep_git_dir == Some(true));
         if git.mtime.is_empty() && self.options.build_args.get("SOURCE_DATE_EPOCH").is_some_and(|v| !v.is_empty()) {
             git.mtime = "commit".to_owned();
         }
+        Ok(git)
+    }
+
+    fn add_git_context(&mut self, url: &str, keep_git_dir: bool) -> Result<Output> {
+        let git = self.git_context(url, keep_git_dir)?;
         let options = NodeOptions::named(format!("[internal] load git source {}", redact::user_info(url)));
         Ok(self.add_git(&git, options))
     }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use onetag_dockerfile::call::{self, Outline, Targets};
 use onetag_dockerfile::diagnostic::{Diagnostic, list, render};
-use onetag_dockerfile::ignore;
 use onetag_dockerfile::lint::{BaseImages, ImagePlatforms, LintReport, LintRequest, lint, lint_platforms};
 use onetag_dockerfile::resolver::{ResolveMode, ResolveOptions, Resolver};
+use onetag_dockerfile::{ignore, parse};
 use onetag_oci::{ImageConfig, ManifestDocument, Platform, Reference};
 
 use super::definition::{Definition, Text};
@@ -56,7 +56,7 @@ impl Engine {
     /// The Dockerfile cannot be read or is wrong, or a base image is not there.
     pub fn outline(&self, request: &BuildRequest, sink: &Sink<'_>) -> Result<Outline, BuildError> {
         self.ask(request, sink, |text, lint_request, images| {
-            call::outline(&text.content, lint_request, images).map_err(|error| text.error(*error))
+            call::outline(&text.content, lint_request, images).map_err(|error| text.error(request, *error))
         })
     }
 
@@ -66,7 +66,7 @@ impl Engine {
     /// The Dockerfile cannot be read or is wrong.
     pub fn targets(&self, request: &BuildRequest, sink: &Sink<'_>) -> Result<Targets, BuildError> {
         let text = self.text(request, &KnownSources::default(), &Cancellation::new(), sink)?;
-        call::targets(&text.content).map_err(|error| text.error(*error))
+        call::targets(&text.content).map_err(|error| text.error(request, *error))
     }
 
     /// The findings that a build tells of: those about what its first platform needs.
@@ -135,7 +135,12 @@ fn resolve_mode(request: &BuildRequest) -> ResolveMode {
 }
 
 impl Text {
-    fn error(&self, error: Diagnostic) -> BuildError {
+    /// All that is wrong with the text; else what stands in the way of an answer.
+    fn error(&self, request: &BuildRequest, error: Diagnostic) -> BuildError {
+        let (file, diagnostics) = parse(&self.content);
+        if !diagnostics.is_empty() {
+            return self.syntax_error(request, &file, diagnostics);
+        }
         let diagnostics = vec![error];
         let excerpt = render(&self.name, &String::from_utf8_lossy(&self.content), &diagnostics);
         BuildError::Syntax { diagnostics, excerpt }

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use onetag_dockerfile::diagnostic::{excerpt, render};
+use onetag_dockerfile::diagnostic::{Diagnostic, excerpt, render};
 use onetag_dockerfile::span::LineRange;
 use onetag_dockerfile::{DockerfileError, LowerOptions, MainContext, mistakes, parse};
-use onetag_oci::Digest;
+use onetag_oci::{Digest, Reference};
 
 use super::{BuildContext, BuildError, BuildRequest, CONTEXT, Dockerfile, DockerfileSource};
 use crate::progress::{Activity, Sink};
@@ -39,6 +39,11 @@ pub(super) struct Text {
 /// The name of a Dockerfile that has no other.
 pub(super) const DEFAULT_NAME: &str = "Dockerfile";
 
+/// The argument that names a front end in the place of the Dockerfile's first line.
+const SYNTAX_ARGUMENT: &str = "BUILDKIT_SYNTAX";
+/// The images whose language is the one that is built in.
+const OWN_FRONT_ENDS: [&str; 2] = ["docker.io/docker/dockerfile", "docker.io/docker/dockerfile-upstream"];
+
 fn activity_name(file: &str) -> String {
     format!("[internal] load build definition from {file}")
 }
@@ -66,28 +71,47 @@ impl Text {
         let context = MainContext::Local { name: CONTEXT.to_owned() };
         Ok(Self { content: activity.finish(content)?, name, path, context })
     }
+
+    /// What is wrong with the form of instructions, and of what is left of them with their meaning.
+    pub(super) fn syntax_error(
+        &self,
+        request: &BuildRequest,
+        file: &Dockerfile,
+        diagnostics: Vec<Diagnostic>,
+    ) -> BuildError {
+        let options = LowerOptions {
+            build_args: request.build_args.clone(),
+            target: request.target.clone(),
+            target_platform: request.platforms.first().cloned(),
+            ..LowerOptions::default()
+        };
+        let diagnostics = mistakes(file, &options, diagnostics);
+        let excerpt = render(&self.name, &file.source, &diagnostics);
+        BuildError::Syntax { diagnostics, excerpt }
+    }
 }
 
 impl Definition {
     pub(super) fn read(request: &BuildRequest, text: Text) -> Result<Self, BuildError> {
-        let Text { name, path, content, context } = text;
-        let (file, diagnostics) = parse(&content);
+        let (file, diagnostics) = parse(&text.content);
         if !diagnostics.is_empty() {
-            let options = LowerOptions {
-                build_args: request.build_args.clone(),
-                target: request.target.clone(),
-                target_platform: request.platforms.first().cloned(),
-                ..LowerOptions::default()
-            };
-            let diagnostics = mistakes(&file, &options, diagnostics);
-            let excerpt = render(&name, &file.source, &diagnostics);
-            return Err(BuildError::Syntax { diagnostics, excerpt });
+            return Err(text.syntax_error(request, &file, diagnostics));
         }
+        let Text { name, path, context, .. } = text;
         let folder = match &request.context {
             BuildContext::Local(folder) => Some(folder.clone()),
             _ => None,
         };
         Ok(Self { name, path, folder, file, context })
+    }
+
+    /// The front end that the Dockerfile or the build asks for, where it is another than the one that is built in.
+    pub(super) fn foreign_front_end(&self, request: &BuildRequest) -> Option<String> {
+        let asked = request.build_args.get(SYNTAX_ARGUMENT).filter(|value| !value.is_empty());
+        let asked = asked.or_else(|| self.file.syntax.as_ref().map(|directive| &directive.value))?;
+        let name = Reference::parse(asked.split_whitespace().next()?).ok().map(|reference| reference.repository());
+        let is_own = name.is_some_and(|name| OWN_FRONT_ENDS.contains(&name.as_str()));
+        (!is_own).then(|| asked.clone())
     }
 
     /// What loading it is shown as.

@@ -12,11 +12,13 @@ mod publish;
 mod remote;
 mod request;
 mod solve;
+mod times;
 mod verify;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use onetag_dockerfile::resolver::ResolveError;
 use onetag_dockerfile::{Dockerfile, LowerOptions, Lowered, lower};
 use onetag_oci::Platform;
 use onetag_solver::Cancellation;
@@ -45,6 +47,7 @@ use definition::{Definition, Text};
 pub(crate) use lock::UsedLock;
 use partial::Platforms;
 use remote::Fetcher;
+use times::SourceTimes;
 
 /// The name of the main context's source.
 const CONTEXT: &str = "context";
@@ -66,7 +69,8 @@ impl Engine {
         let sources = KnownSources::default();
         let definition = self.define(request, &sources, cancellation, sink)?;
         let catalog = self.locked_catalog(request, &definition, sink)?;
-        let mut lowered = self.lower_all(request, &definition, &catalog, sink)?;
+        let times = SourceTimes::new(self, request, &sources, cancellation, sink);
+        let mut lowered = self.lower_all(&times, &definition, &catalog)?;
         let failed = Mutex::new(lowered.take_failed());
         let lowered = lowered.into_made();
         let imported = Imported::read(self, &request.cache_from, sink);
@@ -95,7 +99,14 @@ impl Engine {
     ) -> Result<Definition, BuildError> {
         match &request.context {
             BuildContext::Local(path) if !path.is_dir() => Err(ContextError::NotFound { path: path.clone() }.into()),
-            _ => Definition::read(request, self.text(request, sources, cancellation, sink)?),
+            _ => {
+                let definition = Definition::read(request, self.text(request, sources, cancellation, sink)?)?;
+                if let Some(asked) = definition.foreign_front_end(request) {
+                    let message = format!("syntax={asked} names another front end; the one that is built in answers");
+                    sink(Event::Warning { vertex: definition.vertex(), message });
+                }
+                Ok(definition)
+            }
         }
     }
 
@@ -110,10 +121,12 @@ impl Engine {
         cancellation: &Cancellation,
         sink: &Sink<'_>,
     ) -> Result<Vec<onetag_llb::Graph>, BuildError> {
-        let text = self.text(request, &KnownSources::default(), cancellation, sink)?;
+        let sources = KnownSources::default();
+        let text = self.text(request, &sources, cancellation, sink)?;
         let definition = Definition::read(request, text)?;
         let catalog = self.locked_catalog(request, &definition, sink)?;
-        let lowered = self.lower_all(request, &definition, &catalog, sink)?;
+        let times = SourceTimes::new(self, request, &sources, cancellation, sink);
+        let lowered = self.lower_all(&times, &definition, &catalog)?;
         Ok(lowered.into_made().into_iter().map(|lowered| lowered.graph).collect())
     }
 
@@ -153,12 +166,14 @@ impl Engine {
     /// Lowers the Dockerfile for every platform, at the same time.
     fn lower_all(
         &self,
-        request: &BuildRequest,
+        times: &SourceTimes<'_>,
         definition: &Definition,
         catalog: &Catalog,
-        sink: &Sink<'_>,
     ) -> Result<Platforms<Lowered>, BuildError> {
+        let SourceTimes { request, sink, .. } = *times;
+        let ask = |source: &onetag_llb::SourceOp, name: &str| times.of(source, name).map_err(ResolveError::new);
         let resolver = BuildResolver::new(catalog, sink)
+            .with_times(&ask)
             .with_files(definition.folder.clone(), definition.path.clone())
             .with_contexts(request.build_contexts.clone())
             .with_platform_mismatch(request.allow_platform_mismatch);

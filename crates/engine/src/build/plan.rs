@@ -7,6 +7,7 @@ use onetag_oci::Digest;
 use onetag_solver::{Class, Expectation};
 
 use super::solve::GraphRun;
+use super::times::SourceTimes;
 use super::{BuildError, BuildRequest, Cancellation};
 use crate::Engine;
 use crate::cache::Imported;
@@ -55,7 +56,8 @@ impl Engine {
         let definition = self.define(request, &sources, cancellation, sink)?;
         let catalog = self.locked_catalog(request, &definition, sink)?;
         let layers = Arc::new(Layers::new(self.clone()));
-        let mut lowered = self.lower_all(request, &definition, &catalog, sink)?;
+        let times = SourceTimes::new(self, request, &sources, cancellation, sink);
+        let mut lowered = self.lower_all(&times, &definition, &catalog)?;
         if let Some(failed) = lowered.take_failed().into_iter().next() {
             return Err(failed.error);
         }

@@ -86,20 +86,21 @@ impl Fetcher<'_> {
     }
 
     fn files(&self, context: &MainContext) -> Result<MergedTree, BuildError> {
-        self.solve(|options, resolver| lower_context(&LowerOptions { context: context.clone(), ..options }, resolver))
+        let context = |options| LowerOptions { context: context.clone(), ..options };
+        Ok(self.solve(|options, resolver| lower_context(&context(options), resolver))?.0)
     }
 
     fn download(&self, url: &str) -> Result<Vec<u8>, BuildError> {
-        let tree = self.solve(|options, resolver| lower_download(url, DEFAULT_NAME, &options, resolver))?;
+        let (tree, _) = self.solve(|options, resolver| lower_download(url, DEFAULT_NAME, &options, resolver))?;
         let missing = || BuildError::DockerfileNotFound { name: DEFAULT_NAME.to_owned() };
         read(&tree, DEFAULT_NAME, DOCKERFILE_LIMIT)?.ok_or_else(missing)
     }
 
-    /// Runs a graph and gives the files that come of it.
-    fn solve(
+    /// Runs a graph and gives the files that come of it, and the vertex that they come of.
+    pub(super) fn solve(
         &self,
         graph: impl FnOnce(LowerOptions, &BuildResolver<'_>) -> Result<llb::Graph, onetag_dockerfile::DockerfileError>,
-    ) -> Result<MergedTree, BuildError> {
+    ) -> Result<(MergedTree, Digest), BuildError> {
         let options = LowerOptions { build_args: self.request.build_args.clone(), ..LowerOptions::default() };
         let resolver = BuildResolver::new(&self.session.catalog, self.sink);
         let graph = graph(options, &resolver);
@@ -122,13 +123,14 @@ impl Fetcher<'_> {
         let artifact = outcome.results.into_iter().next().unwrap_or(Err(BuildError::Cancelled))?;
         let vertex = graph.roots().first().map_or_else(|| Digest::sha256(b""), |root| root.vertex.clone());
         let context = ExecContext::new(&vertex, self.cancellation, self.sink);
-        self.session.tree(&artifact, &context).map_err(|error| BuildError::Step {
+        let tree = self.session.tree(&artifact, &context).map_err(|error| BuildError::Step {
             vertex: vertex.clone(),
             name: String::new(),
             source: Arc::new(error),
             excerpt: None,
             hint: None,
-        })
+        })?;
+        Ok((tree, vertex))
     }
 }
 

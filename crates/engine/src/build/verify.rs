@@ -8,6 +8,7 @@ use onetag_dockerfile::NoCache;
 use onetag_oci::{Digest, Platform};
 use serde_json::Value;
 
+use super::times::SourceTimes;
 use super::{BuildError, BuildRequest, Cancellation, partial};
 use crate::Engine;
 use crate::cache::Imported;
@@ -83,7 +84,8 @@ impl Engine {
         let definition = self.define(request, &sources, cancellation, sink)?;
         let catalog = self.locked_catalog(request, &definition, sink)?;
         let layers = Arc::new(Layers::new(self.clone()));
-        let mut lowered = self.lower_all(request, &definition, &catalog, sink)?;
+        let times = SourceTimes::new(self, request, &sources, cancellation, sink);
+        let mut lowered = self.lower_all(&times, &definition, &catalog)?;
         let mut failed = lowered.take_failed();
         let lowered = lowered.into_made();
         let session = Arc::new(self.session(request, &catalog, &layers, &sources)?);

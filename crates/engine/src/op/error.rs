@@ -161,6 +161,7 @@ impl StepError {
         match self {
             Self::Sandbox { source, .. } => source.hint(),
             Self::ExitCode { hint, .. } => hint.clone(),
+            Self::Git(error) => error.hint(),
             Self::NotAllowed { entitlement } => Some(format!("--allow {entitlement}")),
             Self::Copy(CopyError::Store(StoreError::Changed { .. }))
             | Self::Store(StoreError::Changed { .. })

@@ -29,6 +29,7 @@ use onetag_solver::{Class, ExecContext, Op, OpError, Status, Worker};
 use onetag_store::{Stack, Store};
 
 pub use error::StepError;
+pub(crate) use git::commit_time;
 pub(crate) use known_files::KnownFiles;
 pub(crate) use network::StepNetwork;
 

@@ -42,7 +42,7 @@ impl Pins {
         self.lock().insert(vertex.clone(), pin);
     }
 
-    fn get(&self, vertex: &Digest) -> Option<Pin> {
+    pub(crate) fn get(&self, vertex: &Digest) -> Option<Pin> {
         self.lock().get(vertex).cloned()
     }
 

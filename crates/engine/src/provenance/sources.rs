@@ -178,22 +178,15 @@ fn encoded(text: &str, kept: &[u8]) -> String {
 /// An address without the credentials in it.
 pub(super) fn redacted(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let end = rest.find('/').unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) if scheme.starts_with("http") => {
-            let user = rest[..at].split(':').next().unwrap_or_default();
-            let has_password = rest[..at].contains(':');
-            let user = if has_password {
-                "xxxxx:xxxxx"
-            } else if user.is_empty() {
-                ""
-            } else {
-                "xxxxx"
-            };
-            format!("{scheme}://{user}@{}", &rest[at + 1..])
-        }
-        _ => url.to_owned(),
-    }
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let Some((user, host)) = rest[..end].rsplit_once('@') else { return url.to_owned() };
+    let user = match user.contains(':') {
+        true => "xxxxx:xxxxx",
+        // The user of an SSH address alone is no secret.
+        false if user.is_empty() || scheme == "ssh" => user,
+        false => "xxxxx",
+    };
+    format!("{scheme}://{user}@{host}{}", &rest[end..])
 }
 
 /// What the front end was told, under BuildKit's names for it.
@@ -275,5 +268,7 @@ mod tests {
         assert_eq!(redacted("https://token@example.com/a"), "https://xxxxx@example.com/a");
         assert_eq!(redacted("https://example.com/a@b"), "https://example.com/a@b");
         assert_eq!(redacted("ssh://git@example.com/a"), "ssh://git@example.com/a");
+        assert_eq!(redacted("ssh://git:pw@example.com/a"), "ssh://xxxxx:xxxxx@example.com/a");
+        assert_eq!(redacted("git://me:pw@example.com/a@b"), "git://xxxxx:xxxxx@example.com/a@b");
     }
 }

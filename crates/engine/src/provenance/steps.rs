@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use onetag_dockerfile::Lowered;
+use onetag_dockerfile::redact::user_info_in_place;
 use onetag_llb::{Edge, OpKind, Position, op_json, result_json};
 use onetag_oci::Digest;
 use serde_json::{Map, Value, json};
 
 use super::VertexLayers;
+use super::sources::redacted;
 use crate::encoding::base64;
 
 /// The vertices that a result needs, inputs first, and the op that names it.
@@ -47,6 +49,8 @@ impl Steps {
             if let OpKind::Source(source) = &mut op.kind {
                 // Neither tells of the build.
                 source.attributes.retain(|name, _| name != "local.session" && name != "local.unique");
+                source.identifier = redacted(&source.identifier);
+                source.attributes.values_mut().for_each(|value| *value = redacted(value));
             }
             let number = self.definition.len();
             let inputs: Vec<String> = vertex.inputs.iter().map(|input| self.input(input)).collect();
@@ -98,7 +102,7 @@ pub(super) fn source_map(lowered: &Lowered, steps: &Steps) -> Option<Value> {
             json!({
                 "filename": file.filename,
                 "language": file.language,
-                "data": base64(&file.data),
+                "data": base64(user_info_in_place(&String::from_utf8_lossy(&file.data)).as_bytes()),
             })
         })
         .collect();

@@ -203,7 +203,12 @@ impl BuildArguments {
 
     fn ssh(&self) -> CommandResult<BTreeMap<String, PathBuf>> {
         let mut sockets = BTreeMap::new();
-        for ssh in flags::parse_ssh(&self.ssh)? {
+        let mut asked = flags::parse_ssh(&self.ssh)?;
+        if asked.is_empty() && self.is_context_over_ssh() {
+            // As buildx does.
+            asked.push(flags::Ssh { id: "default".to_owned(), paths: Vec::new() });
+        }
+        for ssh in asked {
             let socket = match ssh.paths.as_slice() {
                 [] => variable("SSH_AUTH_SOCK").map(PathBuf::from).ok_or_else(|| {
                     CommandError::new(format!(

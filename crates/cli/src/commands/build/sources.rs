@@ -31,6 +31,12 @@ impl BuildArguments {
         self.context == "-" || (!Path::new(&self.context).is_dir() && is_remote(&self.context))
     }
 
+    /// Whether the context is a repository that is reached over SSH.
+    pub(super) fn is_context_over_ssh(&self) -> bool {
+        let reference = GitReference::parse(&self.context).ok().flatten();
+        !Path::new(&self.context).is_dir() && reference.is_some_and(|reference| reference.scheme == "ssh")
+    }
+
     /// What the context and `--file` mean, as buildx takes them.
     pub(super) fn sources(&self, context: &Context) -> CommandResult<Sources> {
         if self.context == "-" {

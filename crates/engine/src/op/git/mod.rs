@@ -5,14 +5,22 @@
 //!   lock                        held while anything below changes
 //!   repository/                 bare, shallow; what was fetched so far
 //!   home/                       what git takes for its user's home
-//!   <commit>-<options>/         a checkout; never changed once it has its name
+//!   <commit>-<options>/         a checkout; never changed once it has its name, which ends in that of the branch or tag
+//!                               where .git stays
 //! ```
 //! Nothing here is needed again: a build without it fetches.
+//!
+//! An SSH host may show any key at first, and has to show the same one until the source is there: what BuildKit asks of
+//! it. Keys come from an agent alone, the one that `--ssh` hands over.
 //!
 //! Neither the address, nor a reference, nor what a repository holds can become an option of git, run a program or
 //! leave the checkout: see [`command`] and the checks below.
 
+mod address;
 mod command;
+mod error;
+mod tree;
+mod watch;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -21,77 +29,24 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use onetag_dockerfile::git::percent_decode;
 use onetag_llb::{SourceOp, attribute};
 use onetag_oci::Digest;
 use onetag_solver::{Class, ExecContext, Kind, Op, OpError};
-use rustix::fs::{AtFlags, FlockOperation, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::FlockOperation;
 
-use self::command::{Git, redact};
+use self::address::{is_address, is_commit, is_reference, is_sha256, without_login};
+use self::command::{Git, HostKeys, redact};
+pub use self::error::GitError;
+use self::error::{Result, io_error};
+use self::tree::{inside, remove_git_folders, remove_leftovers, set_times};
 use super::{Session, StepError};
 use crate::context::LocalContext;
 use crate::encoding::base64;
 use crate::provenance::Pin;
 use crate::snapshot::Artifact;
 
-/// How deep folders of a checkout may nest where their times are set.
-const DEPTH_LIMIT: usize = 200;
-
-/// Why a repository cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum GitError {
-    /// There is no git program.
-    #[error("git is not installed: install it, or give the files as a local context")]
-    NoProgram,
-    /// The program does not start.
-    #[error("cannot run {}", program.display())]
-    Start {
-        /// Where it is.
-        program: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// The program failed.
-    #[error("git {action} failed: {message}")]
-    Failed {
-        /// The command.
-        action: String,
-        /// What it said last.
-        message: String,
-    },
-    /// The build was cancelled.
-    #[error("context canceled")]
-    Cancelled,
-    /// An address that git could misunderstand.
-    #[error("invalid repository address {0:?}")]
-    Address(String),
-    /// A reference that git could misunderstand.
-    #[error("invalid reference {0:?}")]
-    Reference(String),
-    /// The commit is not the one that was pinned.
-    #[error("expected checksum to match {expected}, got {actual}")]
-    Checksum {
-        /// What was pinned.
-        expected: String,
-        /// The commit.
-        actual: String,
-    },
-    /// The folder is not in the repository.
-    #[error("invalid subdir {0:?}: not a directory of the repository")]
-    Folder(String),
-    /// Reading or writing failed.
-    #[error("{action}")]
-    Io {
-        /// What was attempted.
-        action: String,
-        /// Why it failed.
-        #[source]
-        source: io::Error,
-    },
-}
-
-type Result<T> = std::result::Result<T, GitError>;
+/// No more files are checked out.
+const FILE_LIMIT: usize = 5_000_000;
 
 /// See the module.
 pub(super) struct GitSource {
@@ -107,8 +62,37 @@ pub(super) struct GitSource {
     keep_git_dir: bool,
     with_submodules: bool,
     commit_times: bool,
+    by_commit: bool,
     token_secret: String,
     header_secret: String,
+    /// The identifier of the SSH agent; empty where none is needed.
+    agent: String,
+    /// Keys of SSH hosts; empty where none are known.
+    host_keys: String,
+}
+
+/// When a commit was made that a source has been found to be, in seconds since 1970.
+pub(crate) fn commit_time(
+    session: &Arc<Session>,
+    source: &SourceOp,
+    commit: &str,
+    context: &ExecContext<'_>,
+) -> Result<i64> {
+    let source = GitSource::new(Arc::clone(session), source)?;
+    let root = source.root();
+    let _lock = lock(&root)?;
+    let home = root.join("home");
+    let git = source.git(&home, context)?;
+    seconds(&git, &root.join("repository"), commit)
+}
+
+/// What a reference means.
+struct Fetched {
+    commit: String,
+    /// The commit, or the tag that points to it.
+    object: String,
+    /// The branch or tag in full.
+    name: Option<String>,
 }
 
 impl GitSource {
@@ -117,19 +101,15 @@ impl GitSource {
         let remote = attribute(attribute::FULL_REMOTE_URL);
         let fragment = source.identifier.split_once('#').map_or("", |(_, fragment)| fragment);
         let (reference, folder) = fragment.split_once(':').unwrap_or((fragment, ""));
-        let is_printable = |text: &str| !text.chars().any(|c| c.is_control() || c.is_whitespace());
-        if remote.is_empty() || remote.starts_with('-') || !is_printable(&remote) || remote.contains("::") {
+        if !is_address(&remote) {
             return Err(GitError::Address(redact(&remote, &remote)));
         }
-        let is_reference = |text: &str| {
-            !text.starts_with(['-', '+', '/'])
-                && !text.contains(['^', '~', ':', '?', '*', '[', '\\'])
-                && !text.contains("..")
-                && !text.contains("@{")
-                && is_printable(text)
-        };
         if !is_reference(reference) {
             return Err(GitError::Reference(reference.to_owned()));
+        }
+        let checksum = attribute(attribute::GIT_CHECKSUM);
+        if !checksum.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(GitError::InvalidChecksum(checksum));
         }
         let (address, login) = without_login(&remote);
         Ok(Self {
@@ -139,53 +119,79 @@ impl GitSource {
             remote,
             reference: reference.to_owned(),
             folder: folder.to_owned(),
-            checksum: attribute(attribute::GIT_CHECKSUM),
+            checksum: checksum.to_lowercase(),
             keep_git_dir: attribute(attribute::KEEP_GIT_DIR) == "true",
             with_submodules: attribute(attribute::GIT_SKIP_SUBMODULES) != "true",
             commit_times: attribute(attribute::GIT_MTIME) == "commit",
+            by_commit: attribute(attribute::GIT_FETCH_BY_COMMIT) == "true",
             token_secret: attribute(attribute::AUTH_TOKEN_SECRET),
             header_secret: attribute(attribute::AUTH_HEADER_SECRET),
+            agent: attribute(attribute::MOUNT_SSH_SOCK),
+            host_keys: attribute(attribute::KNOWN_SSH_HOSTS),
         })
     }
 
-    fn check_out(&self, context: &ExecContext<'_>) -> Result<PathBuf> {
+    fn root(&self) -> PathBuf {
         let key = Digest::sha256(self.remote.as_bytes());
-        let root = self.session.store.root().join("git").join(key.encoded());
+        self.session.store.root().join("git").join(key.encoded())
+    }
+
+    fn check_out(&self, context: &ExecContext<'_>) -> Result<PathBuf> {
+        let root = self.root();
         let (repository, home) = (root.join("repository"), root.join("home"));
         for folder in [&root, &home] {
             fs::create_dir_all(folder).map_err(io_error("make", folder))?;
         }
         let _lock = lock(&root)?;
         let git = self.git(&home, context)?;
-        if !repository.join("HEAD").is_file() {
-            fs::create_dir_all(&repository).map_err(io_error("make", &repository))?;
-            git.run(&repository, &["init", "--quiet", "--bare"])?;
-        }
-        let commit = self.fetch(&git, &repository)?;
-        if !commit.starts_with(&self.checksum.to_lowercase()) {
-            return Err(GitError::Checksum { expected: self.checksum.clone(), actual: commit });
-        }
-        self.session.sources.pins.note(context.vertex(), Pin::Commit(commit.clone()));
-        let options = [self.keep_git_dir, self.with_submodules, self.commit_times];
-        let name: String = options.iter().map(|&option| if option { '1' } else { '0' }).collect();
-        let checkout = root.join(format!("{commit}-{name}"));
+        let fetched = match self.fetch(&git, &repository) {
+            Err(GitError::Failed { message, .. }) if message.contains("server sha256") => {
+                make_repository(&git, &repository, true)?;
+                self.fetch(&git, &repository)?
+            }
+            other => other?,
+        };
+        self.verify(&fetched)?;
+        self.session.sources.pins.note(context.vertex(), Pin::Commit(fetched.commit.clone()));
+        let checkout = root.join(self.checkout_name(&fetched));
         if !checkout.is_dir() {
-            self.make_checkout(&git, &repository, &commit, &checkout)?;
+            self.make_checkout(&git, &repository, &fetched, &checkout)?;
         }
         inside(&checkout, &self.folder)
+    }
+
+    /// What is in a checkout follows from the commit and these options.
+    fn checkout_name(&self, fetched: &Fetched) -> String {
+        let options = [self.keep_git_dir, self.with_submodules, self.commit_times];
+        let mut name = format!("{}-", fetched.commit);
+        name.extend(options.map(|option| if option { '1' } else { '0' }));
+        if let (true, Some(reference)) = (self.keep_git_dir, &fetched.name) {
+            let digest = Digest::sha256(format!("{reference} {}", fetched.object).as_bytes());
+            name.push('-');
+            name.push_str(&digest.encoded()[..16]);
+        }
+        name
     }
 
     fn git<'a>(&'a self, home: &'a Path, context: &'a ExecContext<'a>) -> Result<Git<'a>> {
         let options = self.session.engine.options();
         let program = options.search_path.iter().map(|folder| folder.join("git")).find(|path| path.is_file());
         let search_path: OsString = std::env::join_paths(&options.search_path).unwrap_or_default();
+        let agent = match self.agent.as_str() {
+            "" => None,
+            id => Some(self.session.ssh.get(id).ok_or_else(|| GitError::NoAgent(id.to_owned()))?),
+        };
+        let host_keys = HostKeys { file: home.join("known_hosts"), are_given: !self.host_keys.is_empty() };
+        fs::write(&host_keys.file, &self.host_keys).map_err(io_error("write", &host_keys.file))?;
         Ok(Git {
             program: program.ok_or(GitError::NoProgram)?,
             search_path,
             environment: &options.environment,
             home,
             configuration: self.authorization(),
-            agent: self.session.ssh.get("default").map(PathBuf::as_path),
+            agent: agent.map(PathBuf::as_path),
+            host_keys,
+            patience: options.stall,
             remote: &self.remote,
             context,
         })
@@ -208,54 +214,104 @@ impl GitSource {
         header.map(|header| (key, format!("Authorization: {header}"))).into_iter().collect()
     }
 
-    /// Fetches what is asked for and gives its commit.
-    fn fetch(&self, git: &Git<'_>, repository: &Path) -> Result<String> {
-        let commit_of =
-            |name: &str| git.run(repository, &["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")]);
-        let is_hash = |text: &str| text.len() >= 7 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let is_whole = self.reference.len() == 40 && is_hash(&self.reference);
-        if is_whole && let Ok(commit) = commit_of(&self.reference) {
-            return Ok(commit);
+    /// Fetches what is asked for. A name is a branch's rather than a tag's where it is both, as for git-checkout.
+    fn fetch(&self, git: &Git<'_>, repository: &Path) -> Result<Fetched> {
+        if repository.join("HEAD").is_file() {
+            remove_leftovers(repository);
+        } else {
+            make_repository(git, repository, false)?;
         }
-        let wanted = if self.reference.is_empty() { "HEAD" } else { &self.reference };
-        let fetch =
-            ["fetch", "--quiet", "--force", "--no-tags", "--depth=1", "--update-shallow", "--", &self.address, wanted];
-        match git.run(repository, &fetch) {
-            Ok(_) => commit_of("FETCH_HEAD"),
-            Err(error @ GitError::Failed { .. }) if is_hash(wanted) => {
-                // Not every server gives a commit that no reference names: ask for all history, and look there.
-                let all = "+refs/*:refs/remotes/origin/*";
-                git.run(repository, &["fetch", "--quiet", "--force", "--", &self.address, all])?;
-                commit_of(wanted).map_err(|_| error)
+        let by_commit = self.by_commit && !self.checksum.is_empty();
+        let wanted = if by_commit { &self.checksum } else { &self.reference };
+        if is_commit(wanted)
+            && let Ok(commit) = resolve(git, repository, &format!("{wanted}^{{commit}}"))
+        {
+            return Ok(Fetched { object: commit.clone(), commit, name: None });
+        }
+        let is_hash = wanted.len() >= 7 && wanted.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let names = match wanted.as_str() {
+            "" => vec!["HEAD".to_owned()],
+            name if is_commit(name) || name.starts_with("refs/") => vec![name.to_owned()],
+            name => vec![format!("refs/heads/{name}"), name.to_owned()],
+        };
+        let mut failure = None;
+        for name in names {
+            match self.fetch_name(git, repository, &name) {
+                Ok(()) => return fetched(git, repository),
+                Err(GitError::Failed { message, .. }) if message.contains("couldn't find remote ref") => {}
+                Err(error @ GitError::Failed { .. }) if is_hash => failure = Some(error),
+                Err(error) => return Err(error),
             }
-            Err(error) => Err(error),
+        }
+        let failure = failure.unwrap_or_else(|| GitError::NoReference(wanted.clone()));
+        if !is_hash {
+            return Err(failure);
+        }
+        // Not every server gives a commit that no reference names: ask for all history, and look there.
+        let mut fetch = vec!["fetch", "--quiet", "--force"];
+        if repository.join("shallow").exists() {
+            fetch.push("--unshallow");
+        }
+        fetch.extend(["--", &self.address, "+refs/*:refs/remotes/origin/*"]);
+        git.run(repository, &fetch)?;
+        let commit = resolve(git, repository, &format!("{wanted}^{{commit}}")).map_err(|_| failure)?;
+        Ok(Fetched { object: commit.clone(), commit, name: None })
+    }
+
+    /// Fetches one reference, its history too where the server gives nothing less.
+    fn fetch_name(&self, git: &Git<'_>, repository: &Path, name: &str) -> Result<()> {
+        let shallow = ["--depth=1", "--update-shallow"];
+        let with = |depth: &[&str]| {
+            let fetch = [&["fetch", "--quiet", "--force", "--no-tags"], depth, &["--", &self.address, name]].concat();
+            git.run(repository, &fetch).map(drop)
+        };
+        match with(&shallow) {
+            Err(GitError::Failed { message, .. }) if message.contains("shallow") || message.contains("--depth") => {
+                with(&[])
+            }
+            other => other,
         }
     }
 
+    fn verify(&self, fetched: &Fetched) -> Result<()> {
+        let Fetched { commit, object, .. } = fetched;
+        if commit.starts_with(&self.checksum) || object.starts_with(&self.checksum) {
+            return Ok(());
+        }
+        let actual = if commit == object { commit.clone() } else { format!("{object} or {commit}") };
+        Err(GitError::Checksum { expected: self.checksum.clone(), actual })
+    }
+
     /// Makes the checkout beside its place and gives it its name when it is whole.
-    fn make_checkout(&self, git: &Git<'_>, repository: &Path, commit: &str, checkout: &Path) -> Result<()> {
+    fn make_checkout(&self, git: &Git<'_>, repository: &Path, fetched: &Fetched, checkout: &Path) -> Result<()> {
+        let Fetched { commit, object, name } = fetched;
+        if git.exceeds(repository, &["ls-tree", "-r", "-z", "--name-only", commit], FILE_LIMIT)? {
+            return Err(GitError::TooManyFiles);
+        }
         let part = checkout.with_extension("part");
         if part.exists() {
             fs::remove_dir_all(&part).map_err(io_error("remove", &part))?;
         }
-        fs::create_dir_all(&part).map_err(io_error("make", &part))?;
+        make_work_tree(git, &part, is_sha256(commit))?;
         let from = repository.display().to_string();
-        git.run(&part, &["init", "--quiet"])?;
-        git.run_local(
-            &part,
-            &["-c", "uploadpack.allowAnySHA1InWant=true", "fetch", "--quiet", "--depth=1", "--", &from, commit],
-        )?;
-        git.run(&part, &["remote", "add", "--", "origin", &redact(&self.address, &self.address)])?;
+        let wanted = match name {
+            Some(name) => format!("{object}:{name}"),
+            None => object.clone(),
+        };
+        let fetch = ["fetch", "--quiet", "--depth=1", "--update-head-ok", "--no-tags", "--", &from, &wanted];
+        git.run_local(&part, &[&["-c", "uploadpack.allowAnySHA1InWant=true"], &fetch[..]].concat())?;
+        git.run(&part, &["remote", "add", "--", "origin", &self.address])?;
         git.run(&part, &["checkout", "--quiet", "--detach", "--force", commit])?;
         if self.with_submodules && part.join(".gitmodules").is_file() {
             git.run(&part, &["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"])?;
         }
-        if self.commit_times {
-            let seconds = git.run(&part, &["show", "--no-patch", "--format=%ct", commit])?;
-            set_times(&part, seconds.parse().unwrap_or_default(), 0)?;
-        }
-        if !self.keep_git_dir {
+        if self.keep_git_dir {
+            forget_the_way(git, &part)?;
+        } else {
             remove_git_folders(&part, 0)?;
+        }
+        if self.commit_times {
+            set_times(&part, seconds(git, repository, commit)?, 0)?;
         }
         fs::rename(&part, checkout).map_err(io_error("keep", checkout))
     }
@@ -281,19 +337,55 @@ impl Op<Artifact> for GitSource {
     }
 }
 
-/// An HTTP address without its user and password, and these as `user:password`.
-fn without_login(remote: &str) -> (String, Option<String>) {
-    let Some((scheme @ ("http" | "https"), rest)) = remote.split_once("://") else { return (remote.to_owned(), None) };
-    let end = rest.find('/').unwrap_or(rest.len());
-    let Some((login, host)) = rest[..end].rsplit_once('@') else { return (remote.to_owned(), None) };
-    let (user, password) = login.split_once(':').unwrap_or((login, ""));
-    let login = format!("{}:{}", percent_decode(user), percent_decode(password));
-    (format!("{scheme}://{host}{}", &rest[end..]), Some(login))
+fn resolve(git: &Git<'_>, repository: &Path, name: &str) -> Result<String> {
+    git.run(repository, &["rev-parse", "--verify", "--quiet", name])
 }
 
-fn io_error(action: &str, path: &Path) -> impl FnOnce(io::Error) -> GitError {
-    let action = format!("{action} {}", path.display());
-    move |source| GitError::Io { action, source }
+fn seconds(git: &Git<'_>, repository: &Path, commit: &str) -> Result<i64> {
+    let seconds = git.run(repository, &["show", "--no-patch", "--format=%ct", commit])?;
+    Ok(seconds.parse().unwrap_or_default())
+}
+
+/// What the last fetch brought.
+fn fetched(git: &Git<'_>, repository: &Path) -> Result<Fetched> {
+    let path = repository.join("FETCH_HEAD");
+    let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
+    let name = ["branch", "tag"].into_iter().zip(["refs/heads/", "refs/tags/"]).find_map(|(kind, prefix)| {
+        let (_, rest) = text.lines().next()?.split_once(&format!("\t{kind} '"))?;
+        let name = &rest[..rest.find("' of ")?];
+        is_reference(name).then(|| format!("{prefix}{name}"))
+    });
+    let commit = resolve(git, repository, "FETCH_HEAD^{commit}")?;
+    Ok(Fetched { commit, object: resolve(git, repository, "FETCH_HEAD")?, name })
+}
+
+/// Makes a bare repository, in the place of one that is there.
+fn make_repository(git: &Git<'_>, repository: &Path, is_sha256: bool) -> Result<()> {
+    if repository.exists() {
+        fs::remove_dir_all(repository).map_err(io_error("remove", repository))?;
+    }
+    make_git_folder(git, repository, is_sha256, &["--bare"])
+}
+
+fn make_work_tree(git: &Git<'_>, folder: &Path, is_sha256: bool) -> Result<()> {
+    make_git_folder(git, folder, is_sha256, &[])
+}
+
+fn make_git_folder(git: &Git<'_>, folder: &Path, is_sha256: bool, options: &[&str]) -> Result<()> {
+    fs::create_dir_all(folder).map_err(io_error("make", folder))?;
+    // Older gits know one kind of hash and no option.
+    let format: &[&str] = if is_sha256 { &["--object-format=sha256"] } else { &[] };
+    git.run(folder, &[&["init", "--quiet"], options, format].concat()).map(drop)
+}
+
+/// Takes out of a `.git` that stays what tells of this machine.
+fn forget_the_way(git: &Git<'_>, checkout: &Path) -> Result<()> {
+    git.run(checkout, &["reflog", "expire", "--all", "--expire=now"])?;
+    let path = checkout.join(".git/FETCH_HEAD");
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path)(error)),
+        _ => Ok(()),
+    }
 }
 
 fn lock(root: &Path) -> Result<File> {
@@ -302,80 +394,4 @@ fn lock(root: &Path) -> Result<File> {
     rustix::io::retry_on_intr(|| rustix::fs::flock(file.as_fd(), FlockOperation::LockExclusive))
         .map_err(|errno| io_error("lock", &path)(errno.into()))?;
     Ok(file)
-}
-
-/// A folder of a checkout, reached without a symbolic link or `..`.
-fn inside(checkout: &Path, folder: &str) -> Result<PathBuf> {
-    let mut path = checkout.to_owned();
-    for part in folder.split('/').filter(|part| !part.is_empty() && *part != ".") {
-        path.push(part);
-        let is_folder = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
-        if part == ".." || !is_folder {
-            return Err(GitError::Folder(folder.to_owned()));
-        }
-    }
-    Ok(path)
-}
-
-/// Removes `.git` everywhere: folders, and the files of submodules.
-fn remove_git_folders(folder: &Path, depth: usize) -> Result<()> {
-    let entries = fs::read_dir(folder).map_err(io_error("read", folder))?;
-    for entry in entries {
-        let entry = entry.map_err(io_error("read", folder))?;
-        let (path, kind) = (entry.path(), entry.file_type().map_err(io_error("read", folder))?);
-        match (entry.file_name() == ".git", kind.is_dir()) {
-            (true, true) => fs::remove_dir_all(&path).map_err(io_error("remove", &path))?,
-            (true, false) => fs::remove_file(&path).map_err(io_error("remove", &path))?,
-            (false, true) if depth < DEPTH_LIMIT => remove_git_folders(&path, depth + 1)?,
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Gives everything the same modification time.
-fn set_times(folder: &Path, seconds: i64, depth: usize) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(io_error("read", folder))? {
-        let entry = entry.map_err(io_error("read", folder))?;
-        let path = entry.path();
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && depth < DEPTH_LIMIT {
-            set_times(&path, seconds, depth + 1)?;
-        } else {
-            set_time(&path, seconds)?;
-        }
-    }
-    set_time(folder, seconds)
-}
-
-fn set_time(path: &Path, seconds: i64) -> Result<()> {
-    let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT as _ };
-    let times = Timestamps { last_access: omit, last_modification: Timespec { tv_sec: seconds, tv_nsec: 0 } };
-    rustix::fs::utimensat(rustix::fs::CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|errno| io_error("set the time of", path)(errno.into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_cannot_be_left() {
-        let root = tempfile::tempdir().unwrap();
-        fs::create_dir_all(root.path().join("a/b")).unwrap();
-        std::os::unix::fs::symlink("/etc", root.path().join("a/link")).unwrap();
-        assert_eq!(inside(root.path(), "/a/./b/").unwrap(), root.path().join("a/b"));
-        assert_eq!(inside(root.path(), "").unwrap(), root.path());
-        for folder in ["..", "a/../..", "a/link", "a/missing"] {
-            assert!(matches!(inside(root.path(), folder), Err(GitError::Folder(_))), "{folder}");
-        }
-    }
-
-    #[test]
-    fn logins_leave_the_address() {
-        let (address, login) = without_login("https://me:a%40b@host:81/x@y.git");
-        assert_eq!((address.as_str(), login.as_deref()), ("https://host:81/x@y.git", Some("me:a@b")));
-        assert_eq!(without_login("https://token@host/x").1.as_deref(), Some("token:"));
-        assert_eq!(without_login("ssh://git@host/x"), ("ssh://git@host/x".to_owned(), None));
-        assert_eq!(without_login("https://host/x@y"), ("https://host/x@y".to_owned(), None));
-    }
 }
