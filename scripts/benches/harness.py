@@ -32,8 +32,9 @@ def run(command, environment, **options):
     return elapsed
 
 
-def peak_memory(command, environment):
-    """Runs a command to its end and gives the peak resident memory of its largest process in MB."""
+def time_and_memory(command, environment):
+    """Runs a command to its end and gives the wall time in seconds and the peak resident memory of its largest process
+    in MB."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -41,17 +42,23 @@ def peak_memory(command, environment):
         os.close(reader)
         status = 1
         try:
-            run(command, environment)
+            elapsed = run(command, environment)
+            kilobytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+            os.write(writer, ("%r %d" % (elapsed, kilobytes)).encode())
             status = 0
         finally:
-            os.write(writer, str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss).encode())
             os._exit(status)
     os.close(writer)
     with os.fdopen(reader) as pipe:
-        kilobytes = int(pipe.read() or 0)
+        figures = pipe.read().split()
     if os.waitpid(child, 0)[1] != 0:
         raise Unavailable(" ".join(map(str, command)))
-    return kilobytes / 1024
+    return float(figures[0]), int(figures[1]) / 1024
+
+
+def peak_memory(command, environment):
+    """As `time_and_memory`, the memory alone."""
+    return time_and_memory(command, environment)[1]
 
 
 class Row:
@@ -59,11 +66,12 @@ class Row:
 
     `ours` takes nothing and gives a figure in `unit`, seconds unless told. `peer` is a command to be timed, or a
     callable like `ours`; `peer_name` is the program, looked for in PATH. `before` runs, uncounted, before each turn.
+    A first turn that is not counted warms caches, unless the row is `cold`.
     """
 
-    def __init__(self, title, ours, peer_name=None, peer=None, unit="s", before=None, runs=None):
+    def __init__(self, title, ours, peer_name=None, peer=None, unit="s", before=None, runs=None, cold=False):
         self.title, self.ours, self.peer_name, self.peer = title, ours, peer_name, peer
-        self.unit, self.before, self.runs = unit, before, runs
+        self.unit, self.before, self.runs, self.cold = unit, before, runs, cold
 
     def figure(self, value):
         return "%9.1f ms" % (value * 1000) if self.unit == "s" else "%9.2f %s" % (value, self.unit)
@@ -137,7 +145,7 @@ class Bench:
         before = row.before or (lambda: None)
         peer, absence = self._peer(row)
         mine, theirs = [], []
-        for counted in [False] + [True] * (row.runs or self.runs):
+        for counted in [False] * (not row.cold) + [True] * (row.runs or self.runs):
             before()
             figure = row.ours()
             if counted:
