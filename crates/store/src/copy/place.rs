@@ -212,7 +212,7 @@ impl Workspace {
         }
         let fd = open_child(place, name).at("open", &path)?;
         if hides {
-            layer::set_opaque(&fd).at("mark as opaque", &path)?;
+            whiteout::make_opaque(&fd).at("mark as opaque", &path)?;
         }
         Ok(Place { fd: Arc::new(fd), path, below: None, fresh: true })
     }

@@ -213,7 +213,7 @@ impl Applier<'_> {
         self.implicit.remove(&path);
         let folder = open_folder_at(&parent, name).in_layer("open folder", at)?;
         if opaque {
-            xattr::set_opaque(&folder).in_layer("mark as opaque", at)?;
+            whiteout::make_opaque(&folder).in_layer("mark as opaque", at)?;
         }
         self.directory_attributes(path, header, folder)
     }
@@ -381,7 +381,7 @@ impl Applier<'_> {
     fn whiteout(&mut self, parent: &LayerPath, folder: impl AsFd, name: &OsStr) -> Result<(), LayerError> {
         let at = || parent.join(name.as_bytes()).to_path_buf();
         if name.as_bytes() == OPAQUE_WHITEOUT {
-            return xattr::set_opaque(folder).in_layer("mark as opaque", at);
+            return whiteout::make_opaque(folder).in_layer("mark as opaque", at);
         }
         if name.as_bytes().starts_with(AUFS_PREFIX) {
             return Ok(());
@@ -399,7 +399,7 @@ impl Applier<'_> {
             // What the layer itself holds stays; only what is below goes.
             Some((FileType::Directory, _)) => {
                 let kept = open_folder_at(&folder, &removed).in_layer("open folder", at)?;
-                return xattr::set_opaque(kept).in_layer("mark as opaque", at);
+                return whiteout::make_opaque(kept).in_layer("mark as opaque", at);
             }
             Some(_) => return Ok(()),
         }

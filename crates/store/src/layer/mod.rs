@@ -7,6 +7,9 @@
 //! user.overlay.opaque=y           nothing of the folder below shows through    (archive: `.wh..wh..opq`)
 //! ```
 //!
+//! Where no such device can be made, an empty file stands for it: `user.overlay.whiteout` on the file,
+//! `user.overlay.opaque=x` on its folder.
+//!
 //! Extended attributes of overlayfs in an archive or in a step's result are dropped: they would let an image
 //! reach outside its own tree.
 
@@ -41,7 +44,9 @@ pub use target::validate_path;
 pub use writer::{EntryHeader, TarWriter};
 pub use xattr::read_all as read_xattrs;
 
-pub(crate) use xattr::{is_opaque, read_all_by_path as read_xattrs_by_path, set_all as set_xattrs, set_opaque};
+pub(crate) use xattr::{
+    OPAQUE, get as get_xattr, is_opaque, read_all_by_path as read_xattrs_by_path, set_all as set_xattrs,
+};
 
 /// The prefix of a whiteout's name in an archive.
 pub(crate) const WHITEOUT_PREFIX: &[u8] = b".wh.";

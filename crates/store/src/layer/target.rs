@@ -150,7 +150,7 @@ impl Target {
                 rustix::fs::unlinkat(&*fd, name, rustix::fs::AtFlags::empty()).in_layer("make folder", at)?;
                 rustix::fs::mkdirat(&*fd, name, Mode::from_raw_mode(0o700)).in_layer("make folder", at)?;
                 let opened = self.open(&current)?.ok_or(Errno::NOENT).in_layer("make folder", at)?;
-                super::xattr::set_opaque(&*opened).in_layer("make folder", at)?;
+                whiteout::make_opaque(&*opened).in_layer("make folder", at)?;
             } else {
                 rustix::fs::mkdirat(&*fd, name, Mode::from_raw_mode(0o700)).in_layer("make folder", at)?;
             }

@@ -52,11 +52,6 @@ fn accept(result: rustix::io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// Marks an open folder opaque.
-pub(crate) fn set_opaque(folder: impl AsFd) -> rustix::io::Result<()> {
-    rustix::fs::fsetxattr(folder, OPAQUE, b"y", XattrFlags::empty())
-}
-
 /// Whether an open folder is marked opaque, in either of overlayfs's spellings.
 pub(crate) fn is_opaque(folder: impl AsFd) -> rustix::io::Result<bool> {
     for name in [OPAQUE, "trusted.overlay.opaque"] {
