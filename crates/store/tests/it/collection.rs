@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use onetag_oci::{Descriptor, DiffId, Digest, ImageConfig, Manifest, Platform, media_type};
 use onetag_store::{LayerId, PruneOptions, RecordStorage, Resource, Store, UsageKind};
@@ -74,8 +74,27 @@ fn what_is_held_stays() {
     assert!(!store.has_blob(&mine));
     assert!(store.has_layer(&layer));
     drop(lease);
-    store.prune(&PruneOptions::default()).unwrap();
-    assert!(!store.has_layer(&layer));
+    // A child that another test has just forked has the lease's descriptor, and so its lock, until it executes its
+    // program. Whoever holds a lease for so short a time keeps what it holds for a moment longer, which is no harm.
+    let started = Instant::now();
+    while store.has_layer(&layer) {
+        assert!(started.elapsed() < Duration::from_secs(30), "it is still held");
+        store.prune(&PruneOptions::default()).unwrap();
+    }
+}
+
+#[test]
+fn no_program_that_is_started_inherits_a_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    store.put_document(b"held").unwrap();
+    let lease = store.lease().unwrap();
+    let claim = store.claim_work(&Digest::sha256(b"key")).unwrap();
+    let output = Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
+    let open = String::from_utf8(output.stdout).unwrap();
+    assert!(open.contains(" -> "), "{open}");
+    assert!(!open.contains(&*folder.path().to_string_lossy()), "{open}");
+    drop((lease, claim));
 }
 
 #[test]
@@ -161,7 +180,7 @@ fn reported_bytes_are_what_the_disk_gets_back() {
     });
     let report = store.prune(&PruneOptions::default()).unwrap();
     let freed = before - measure();
-    assert!(freed.abs_diff(report.reclaimed_bytes) * 100 <= freed * 2, "{freed} {}", report.reclaimed_bytes);
+    assert!(freed.abs_diff(report.reclaimed_bytes) * 100 <= freed, "{freed} {}", report.reclaimed_bytes);
     assert!(usage.values().sum::<u64>() >= 900_000, "{usage:?}");
 }
 
