@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use onetag_oci::{Descriptor, DiffId, Reference};
+use onetag_oci::{Descriptor, DiffId, Digest, Reference};
 use onetag_registry::BlobSink;
 use onetag_store::tree::MergedTree;
 use onetag_store::{BlobWriter, LayerId, Stack, Store};
@@ -214,11 +214,10 @@ fn fetch_into(
     engine: &Engine,
     origin: &Reference,
     descriptor: &Descriptor,
-    writer: BlobWriter,
+    mut writer: BlobWriter,
 ) -> Result<(), LayerError> {
-    let mut sink = StoreSink(writer);
-    engine.client()?.fetch_blob(origin, descriptor, &mut sink)?;
-    sink.0.finish(Some(&descriptor.digest), Some(descriptor.size))?;
+    engine.client()?.fetch_blob(origin, descriptor, &mut StoreSink(&mut writer))?;
+    writer.finish(Some(&descriptor.digest), Some(descriptor.size))?;
     Ok(())
 }
 
@@ -236,6 +235,11 @@ pub(crate) fn fetch_unpacking<E: From<onetag_store::Error>>(
         // a blob that does not come explains why it could not be unpacked
         fetch(writer)?;
         match unpacking.join() {
+            // what was read turned out to be wrong, and what came then is in the store
+            Ok(Err(_)) if growing.was_restarted() => {
+                store.unpack_layer(diff_id, &blob.digest, || store.open_blob(&blob.digest))?;
+                Ok(())
+            }
             Ok(unpacked) => unpacked.map(drop).map_err(E::from),
             Err(panic) => std::panic::resume_unwind(panic),
         }
@@ -254,18 +258,18 @@ fn copy_blob(store: &Store, layout: &Path, descriptor: &Descriptor) -> Result<()
 }
 
 /// Fetched bytes on their way into the store, which verifies them.
-struct StoreSink(BlobWriter);
+pub(crate) struct StoreSink<'a>(pub(crate) &'a mut BlobWriter);
 
-impl BlobSink for StoreSink {
+impl BlobSink for StoreSink<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        std::io::Write::write_all(&mut self.0, bytes)
+        std::io::Write::write_all(self.0, bytes)
     }
 
     fn restart(&mut self) -> std::io::Result<()> {
         self.0.restart().map_err(std::io::Error::other)
     }
 
-    fn verifies(&self) -> bool {
-        true
+    fn digest(&self) -> Option<Digest> {
+        Some(self.0.digest())
     }
 }

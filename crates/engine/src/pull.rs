@@ -9,7 +9,7 @@ use onetag_solver::Cancellation;
 use thiserror::Error;
 
 use crate::Engine;
-use crate::content::{ContentError, Contents, Found, Location, Transfer, TransferEvent};
+use crate::content::{ContentError, Contents, Found, KnownDocuments, Location, Transfer, TransferEvent};
 
 /// Indexes in indexes are followed this deep.
 const MAXIMUM_DEPTH: usize = 8;
@@ -80,7 +80,8 @@ pub fn pull(
 ) -> Result<Pulled, PullError> {
     let reference = parse_docker_ref(&reference.to_string()).unwrap_or_else(|_| reference.clone().with_default_tag());
     let (from, to) = (Location::Registry(reference.clone()), Location::Store(reference.clone()));
-    let contents = Contents::new(engine);
+    let known = KnownDocuments::default();
+    let contents = Contents::new(engine).remembering(&known);
     let found = contents.find(&from)?;
     let mut picked = Picked::default();
     let picker = Picker { contents, from: &from, reference: &reference };

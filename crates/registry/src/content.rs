@@ -56,10 +56,10 @@ pub trait BlobSink {
     /// # Errors
     /// When that is not possible; the fetch then fails.
     fn restart(&mut self) -> io::Result<()>;
-    /// Whether the sink itself compares size and digest with the descriptor before the content is used; the client then does not
-    /// hash a second time.
-    fn verifies(&self) -> bool {
-        false
+    /// The digest of everything taken since the beginning or the last restart, of a sink that computes it itself: the client then
+    /// does not hash a second time. By the algorithm of the blob's descriptor.
+    fn digest(&self) -> Option<Digest> {
+        None
     }
 }
 

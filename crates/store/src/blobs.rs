@@ -133,14 +133,20 @@ impl BlobWriter {
         self.written
     }
 
+    /// The digest of what was written so far.
+    pub fn digest(&self) -> Digest {
+        self.digester.clone().finish()
+    }
+
     /// A handle from which others read the blob while it grows.
     pub fn growing(&self) -> GrowingBlob {
         GrowingBlob { file: Arc::clone(&self.file), growth: Arc::clone(&self.growth) }
     }
 
-    /// Forgets everything written, for a transfer that begins again. Readers of the growing blob keep their place
-    /// and read what is written anew.
+    /// Forgets everything written, for a transfer that begins again. Readers of the growing blob have read what is not
+    /// true; [`GrowingBlob::was_restarted`] tells them.
     pub fn restart(&mut self) -> Result<()> {
+        self.growth.lock().restarted |= self.written > 0;
         rustix::fs::ftruncate(&self.file, 0).at("truncate", &self.path)?;
         self.digester = Digester::new(self.digester.clone().finish().algorithm());
         (self.written, self.flushed) = (0, 0);
@@ -233,6 +239,7 @@ impl Drop for BlobWriter {
 #[derive(Default)]
 struct State {
     available: u64,
+    restarted: bool,
     outcome: Option<Outcome>,
 }
 
@@ -271,6 +278,11 @@ impl GrowingBlob {
     /// A reader from `offset` that waits for more until the blob is finished, and fails when its writer gave up.
     pub fn reader(&self, offset: u64) -> GrowingReader {
         GrowingReader { blob: self.clone(), position: offset }
+    }
+
+    /// Whether something that was written turned out to be wrong and was written anew.
+    pub fn was_restarted(&self) -> bool {
+        self.growth.lock().restarted
     }
 
     /// Waits until the blob has `bytes` bytes. Gives whether it has: not when it was finished or given up before.

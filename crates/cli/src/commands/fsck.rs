@@ -1,18 +1,13 @@
 //! `onetag fsck`.
 
-use std::io::{Cursor, Read};
-
 use clap::Args;
-use onetag_engine::content::{Contents, Location};
+use onetag_engine::content::Contents;
 use onetag_oci::{Descriptor, Reference};
-use onetag_store::Finding;
+use onetag_store::{BlobWriter, Finding};
 
 use crate::context::Context;
 use crate::error::{CommandError, CommandResult};
 use crate::output;
-
-/// Content larger than this is not fetched again, in bytes.
-const LIMIT: u64 = 4 << 30;
 
 /// Check the store: every blob, name and unpacked layer
 #[derive(Args, Debug)]
@@ -38,7 +33,8 @@ impl CheckArguments {
         let mut left = report.findings;
         if self.repair && count > 0 {
             let contents = Contents::new(engine);
-            left = store.repair(left, &mut |descriptor, images| fetch(&contents, descriptor, images))?;
+            left =
+                store.repair(left, &mut |descriptor, images, writer| fetch(&contents, descriptor, images, writer))?;
             output::note(format!("{} of {count} mended", count - left.len()));
         }
         output::line(format!("{} blobs and {} unpacked layers checked", report.blobs, report.trees))?;
@@ -58,16 +54,8 @@ fn tell(finding: &Finding) {
     output::note(format!("{}{images}", finding.damage));
 }
 
-/// A blob from the registry of the first image that has it there.
-fn fetch(contents: &Contents<'_>, descriptor: &Descriptor, images: &[String]) -> Option<Box<dyn Read>> {
-    images.iter().find_map(|image| {
-        let location = Location::Registry(Reference::parse(image).ok()?);
-        let blob = contents.blob(&location, descriptor, LIMIT);
-        // a manifest is no blob to registries
-        let bytes = match blob {
-            Ok(bytes) => bytes,
-            Err(_) => contents.document(&location, descriptor).ok()?.document.bytes().to_vec(),
-        };
-        Some(Box::new(Cursor::new(bytes)) as Box<dyn Read>)
-    })
+/// A blob from the registry of the first image that has it there. Gives whether one has.
+fn fetch(contents: &Contents<'_>, descriptor: &Descriptor, images: &[String], writer: &mut BlobWriter) -> bool {
+    let mut repositories = images.iter().filter_map(|image| Reference::parse(image).ok());
+    repositories.any(|repository| contents.write(&repository, descriptor, writer).is_ok())
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
-use onetag_oci::Descriptor;
+use onetag_oci::{Descriptor, Digest};
 use onetag_registry::{BlobSink, BlobSource};
 use onetag_solver::Cancellation;
 use onetag_store::BlobWriter;
@@ -37,8 +37,8 @@ pub(super) trait Growing: Write {
     fn restart(&mut self) -> io::Result<()>;
     /// Bytes written so far.
     fn written(&self) -> u64;
-    /// Whether digest and size are compared when it is finished.
-    fn verifies(&self) -> bool;
+    /// The digest of what was written, where it is computed.
+    fn digest(&self) -> Option<Digest>;
 }
 
 impl Growing for BlobWriter {
@@ -50,8 +50,8 @@ impl Growing for BlobWriter {
         BlobWriter::written(self)
     }
 
-    fn verifies(&self) -> bool {
-        true
+    fn digest(&self) -> Option<Digest> {
+        Some(BlobWriter::digest(self))
     }
 }
 
@@ -64,8 +64,8 @@ impl Growing for BlobFile {
         BlobFile::written(self)
     }
 
-    fn verifies(&self) -> bool {
-        false
+    fn digest(&self) -> Option<Digest> {
+        None
     }
 }
 
@@ -92,7 +92,7 @@ impl<W: Growing> BlobSink for FileSink<'_, W> {
         self.file.restart()
     }
 
-    fn verifies(&self) -> bool {
-        self.file.verifies()
+    fn digest(&self) -> Option<Digest> {
+        self.file.digest()
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 mod files;
+mod known;
 pub(crate) mod layout;
 mod location;
 mod packing;
@@ -13,6 +14,7 @@ mod transfer;
 mod writing;
 
 pub use archive::ArchiveError;
+pub use known::KnownDocuments;
 pub use layout::LayoutError;
 pub use location::{ArchiveKind, ArchiveName, LayoutName, Location, LocationError};
 pub(crate) use packing::Verified;

@@ -1,15 +1,19 @@
 //! Reads manifests, indexes, configs and small blobs from wherever they are.
 
+use std::io::Write;
+
 use onetag_oci::{
     DEFAULT_DOCUMENT_LIMIT, Descriptor, Digest, Document, ImageConfig, Manifest, ManifestDocument, Reference,
     media_type,
 };
-use onetag_store::Store;
+use onetag_store::{BlobWriter, Store};
 
+use super::known::KnownDocuments;
 use super::layout;
 use super::location::{ArchiveName, Location};
 use super::{ContentError, Result};
 use crate::Engine;
+use crate::layers::StoreSink;
 
 /// A manifest or index with what describes it.
 #[derive(Clone, Debug)]
@@ -24,12 +28,19 @@ pub struct Found {
 #[derive(Clone, Copy, Debug)]
 pub struct Contents<'a> {
     engine: &'a Engine,
+    known: Option<&'a KnownDocuments>,
 }
 
 impl<'a> Contents<'a> {
     /// Through this engine's client and store.
     pub fn new(engine: &'a Engine) -> Self {
-        Self { engine }
+        Self { engine, known: None }
+    }
+
+    /// The same that asks registries for no document that is among `known`, and adds to it what they give.
+    #[must_use]
+    pub fn remembering(self, known: &'a KnownDocuments) -> Self {
+        Self { known: Some(known), ..self }
     }
 
     /// The engine.
@@ -92,16 +103,16 @@ impl<'a> Contents<'a> {
     /// As [`Contents::resolve`].
     pub fn document(&self, location: &Location, descriptor: &Descriptor) -> Result<Found> {
         let document = match location {
-            Location::Registry(reference) => {
-                let reference = reference.without_tag().with_digest(descriptor.digest.clone());
-                self.engine.client()?.manifest(&reference)?
-            }
-            _ => {
-                let bytes = self.blob(location, descriptor, DEFAULT_DOCUMENT_LIMIT as u64)?;
-                let hint = Some(descriptor.media_type.as_str()).filter(|media_type| !media_type.is_empty());
-                ManifestDocument::parse(bytes, hint)
-                    .map_err(|source| ContentError::Document { what: descriptor.digest.to_string(), source })?
-            }
+            Location::Registry(reference) => match self.known(reference, &descriptor.digest) {
+                Some(bytes) => parse(bytes, descriptor)?,
+                None => {
+                    let exact = reference.without_tag().with_digest(descriptor.digest.clone());
+                    let document = self.engine.client()?.manifest(&exact)?;
+                    self.remember(reference, &descriptor.digest, document.bytes());
+                    document
+                }
+            },
+            _ => parse(self.blob(location, descriptor, DEFAULT_DOCUMENT_LIMIT as u64)?, descriptor)?,
         };
         hold_to(descriptor, &document)?;
         let mut descriptor = descriptor.clone();
@@ -135,15 +146,60 @@ impl<'a> Contents<'a> {
         }
     }
 
+    /// Writes what a repository has under a digest, a blob or a document, as it comes. Whoever finishes the writer
+    /// verifies it.
+    ///
+    /// # Errors
+    /// When the repository does not have it, or it cannot be written.
+    pub fn write(&self, repository: &Reference, descriptor: &Descriptor, writer: &mut BlobWriter) -> Result<()> {
+        writer.restart()?;
+        let Err(error) = self.engine.client()?.fetch_blob(repository, descriptor, &mut StoreSink(writer)) else {
+            return Ok(());
+        };
+        // a manifest is no blob to registries
+        let Ok(found) = self.document(&Location::Registry(repository.clone()), descriptor) else {
+            return Err(error.into());
+        };
+        writer.restart()?;
+        let what = || descriptor.digest.to_string();
+        let sink_error = |source| onetag_registry::Error::Sink { what: what(), source };
+        Ok(writer.write_all(found.document.bytes()).map_err(sink_error)?)
+    }
+
     /// An image's configuration.
     ///
     /// # Errors
     /// When it is absent or no image configuration.
     pub fn config(&self, location: &Location, manifest: &Manifest) -> Result<Document<ImageConfig>> {
-        let bytes = self.blob(location, &manifest.config, DEFAULT_DOCUMENT_LIMIT as u64)?;
+        let digest = &manifest.config.digest;
+        let bytes = match location.registry().and_then(|reference| self.known(reference, digest)) {
+            Some(bytes) => bytes,
+            None => {
+                let bytes = self.blob(location, &manifest.config, DEFAULT_DOCUMENT_LIMIT as u64)?;
+                location.registry().into_iter().for_each(|reference| self.remember(reference, digest, &bytes));
+                bytes
+            }
+        };
         Document::parse(bytes)
             .map_err(|source| ContentError::Document { what: manifest.config.digest.to_string(), source })
     }
+
+    /// What a repository gave before.
+    pub(super) fn known(&self, reference: &Reference, digest: &Digest) -> Option<Vec<u8>> {
+        self.known?.get(&reference.repository(), digest)
+    }
+
+    fn remember(&self, reference: &Reference, digest: &Digest, bytes: &[u8]) {
+        if let Some(known) = self.known {
+            known.put(&reference.repository(), digest, bytes);
+        }
+    }
+}
+
+fn parse(bytes: Vec<u8>, descriptor: &Descriptor) -> Result<ManifestDocument> {
+    let hint = Some(descriptor.media_type.as_str()).filter(|media_type| !media_type.is_empty());
+    ManifestDocument::parse(bytes, hint)
+        .map_err(|source| ContentError::Document { what: descriptor.digest.to_string(), source })
 }
 
 /// Holds a document to what a descriptor says of it, as far as the descriptor says anything.

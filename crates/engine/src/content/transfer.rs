@@ -2,7 +2,7 @@
 //! last. From a registry to another nothing touches a disk.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -299,11 +299,14 @@ impl<'a> Transfer<'a> {
 
     fn fetch_into(&self, mut writer: BlobWriter, blob: &Descriptor) -> Result<()> {
         match &self.from {
-            Location::Registry(reference) => {
-                let mut sink = FileSink { file: writer, blob, events: self.events, cancel: self.cancel };
-                self.contents.engine().client()?.fetch_blob(reference, blob, &mut sink)?;
-                writer = sink.file;
-            }
+            Location::Registry(reference) => match self.contents.known(reference, &blob.digest) {
+                Some(bytes) => writer.write_all(&bytes).map_err(|error| self.unreadable(&blob.digest, error))?,
+                None => {
+                    let mut sink = FileSink { file: writer, blob, events: self.events, cancel: self.cancel };
+                    self.contents.engine().client()?.fetch_blob(reference, blob, &mut sink)?;
+                    writer = sink.file;
+                }
+            },
             Location::Store(_) | Location::Layout(_) | Location::Archive(_) => {
                 let mut reader = self.open(blob)?;
                 io::copy(&mut reader, &mut writer).map_err(|error| self.unreadable(&blob.digest, error))?;

@@ -5,6 +5,7 @@ mod editing;
 mod exchanging;
 mod failing;
 mod publishing;
+mod pulling;
 mod reproducing;
 mod running;
 mod setup;

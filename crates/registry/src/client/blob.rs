@@ -79,7 +79,7 @@ impl<'a> Download<'a> {
     }
 
     fn reset_digester(&mut self) {
-        self.digester = (!self.sink.verifies()).then(|| Digester::new(self.descriptor.digest.algorithm()));
+        self.digester = self.sink.digest().is_none().then(|| Digester::new(self.descriptor.digest.algorithm()));
     }
 
     async fn fetch(&mut self, exchange: &Exchange, endpoints: Vec<Endpoint>, repository: &Reference) -> Result<()> {
@@ -158,12 +158,16 @@ impl<'a> Download<'a> {
     }
 
     fn verify(&mut self) -> Result<()> {
-        let Some(digester) = &self.digester else { return Ok(()) };
-        let actual = digester.clone().finish();
-        if actual == self.descriptor.digest {
-            return Ok(());
+        let actual = match &self.digester {
+            Some(digester) => Some(digester.clone().finish()),
+            None => self.sink.digest(),
+        };
+        match actual {
+            Some(actual) if actual != self.descriptor.digest => {
+                Err(Error::DigestMismatch { what: self.descriptor.digest.to_string(), actual })
+            }
+            _ => Ok(()),
         }
-        Err(Error::DigestMismatch { what: self.descriptor.digest.to_string(), actual })
     }
 
     /// Fetches what is missing behind the bytes that arrived before.

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use onetag_oci::{Descriptor, DiffId, Digest, Digester, ImageConfig, ManifestDocument};
 use rustix::fs::FlockOperation;
 
+use crate::blobs::BlobWriter;
 use crate::error::{At, Error, Result};
 use crate::leases::Resource;
 use crate::record;
@@ -93,8 +94,9 @@ pub struct CheckReport {
     pub trees: u64,
 }
 
-/// Gives the content of a blob from where it came, or `None` where that is not known.
-pub type Fetch<'a> = dyn FnMut(&Descriptor, &[String]) -> Option<Box<dyn Read>> + 'a;
+/// Writes the content of a blob, which images of these names need, from where it came. Gives whether it could be had;
+/// what was written is verified by its caller.
+pub type Fetch<'a> = dyn FnMut(&Descriptor, &[String], &mut BlobWriter) -> bool + 'a;
 
 /// What is known of the images before blobs are read.
 #[derive(Default)]
@@ -305,9 +307,8 @@ impl Store {
     }
 
     fn fetch_again(&self, wanted: &Descriptor, images: &[String], fetch: &mut Fetch<'_>) -> Result<bool> {
-        let Some(mut content) = fetch(wanted, images) else { return Ok(false) };
         let mut writer = self.blob_writer_with(wanted.digest.algorithm())?;
-        if std::io::copy(&mut content, &mut writer).is_err() {
+        if !fetch(wanted, images, &mut writer) {
             return Ok(false);
         }
         match writer.finish(Some(&wanted.digest), None) {

@@ -1,5 +1,6 @@
 //! Every file of a store damaged in every way: found, mended, never used in silence.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -102,9 +103,9 @@ fn every_damage_is_found_and_mended() {
             let is_blob = relative.starts_with("blobs");
             assert!(!is_blob || report.findings.iter().all(|finding| !finding.images.is_empty()), "{report:?}");
             let left = store
-                .repair(report.findings, &mut |descriptor, _| {
-                    let file = good_store.open_blob(&descriptor.digest).ok()?;
-                    Some(Box::new(file))
+                .repair(report.findings, &mut |descriptor, _, writer| {
+                    let file = good_store.open_blob(&descriptor.digest);
+                    file.is_ok_and(|mut file| std::io::copy(&mut file, writer).is_ok())
                 })
                 .unwrap();
             assert_eq!(left, [], "{relative:?} {way:?}");
@@ -123,12 +124,12 @@ fn what_cannot_be_had_again_is_told_with_its_images() {
     damage(&store.blob_path(&layer), Way::Flip);
     let report = store.check().unwrap();
     assert!(matches!(&report.findings[0].damage, Damage::Blob { digest, .. } if *digest == layer));
-    let left = store.repair(report.findings, &mut |_, _| None).unwrap();
+    let left = store.repair(report.findings, &mut |_, _, _| false).unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].images.len(), 1);
     assert!(!store.has_blob(&layer), "a damaged blob was left to be used");
     let wrong = Digest::sha256(b"wrong");
     let report = store.check().unwrap();
-    let left = store.repair(report.findings, &mut |_, _| Some(Box::new(&b"wrong"[..]))).unwrap();
+    let left = store.repair(report.findings, &mut |_, _, writer| writer.write_all(b"wrong").is_ok()).unwrap();
     assert!(left.len() == 1 && !store.has_blob(&wrong) || store.blobs().unwrap().iter().all(|(d, _)| *d != layer));
 }
