@@ -8,7 +8,7 @@ use crate::template::{JsonStyle, Template, Value};
 ///
 /// # Errors
 /// When the template is none, or fails on a row.
-pub fn render(format: &str, headers: &[(&str, &str)], rows: &[Value]) -> CommandResult<String> {
+pub fn render(format: &str, headers: &[(&str, &str)], rows: impl IntoIterator<Item = Value>) -> CommandResult<String> {
     let (is_table, text) = match format.strip_prefix("table") {
         Some(rest) => (true, rest.trim()),
         None => (false, format),
@@ -23,7 +23,7 @@ pub fn render(format: &str, headers: &[(&str, &str)], rows: &[Value]) -> Command
         table.line(template.execute(&header, JsonStyle::Compact)?);
     }
     for row in rows {
-        let line = template.execute(row, JsonStyle::Compact)?;
+        let line = template.execute(&row, JsonStyle::Compact)?;
         if is_table {
             line.split('\n').for_each(|line| table.line(line));
         } else {
@@ -43,9 +43,12 @@ mod tests {
     fn tables_have_headers_and_templates_do_not() {
         let rows = [Value::map([("A".to_owned(), Value::from("one")), ("B".to_owned(), Value::from("two"))])];
         let headers = [("A", "FIRST"), ("B", "SECOND")];
-        assert_eq!(render("table {{.A}}\\t{{.B}}", &headers, &rows).unwrap(), "FIRST     SECOND\none       two\n");
-        assert_eq!(render("{{.B}}", &headers, &rows).unwrap(), "two\n");
-        assert_eq!(render("json", &headers, &rows).unwrap(), "{\"A\":\"one\",\"B\":\"two\"}\n");
-        assert!(render("{{.A", &headers, &rows).is_err());
+        assert_eq!(
+            render("table {{.A}}\\t{{.B}}", &headers, rows.clone()).unwrap(),
+            "FIRST     SECOND\none       two\n"
+        );
+        assert_eq!(render("{{.B}}", &headers, rows.clone()).unwrap(), "two\n");
+        assert_eq!(render("json", &headers, rows.clone()).unwrap(), "{\"A\":\"one\",\"B\":\"two\"}\n");
+        assert!(render("{{.A", &headers, rows).is_err());
     }
 }

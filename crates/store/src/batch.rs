@@ -118,6 +118,11 @@ impl Store {
         self.unsettled().blobs.get(digest).map(|blob| blob.size)
     }
 
+    /// Whether finished blobs wait for their names.
+    pub(crate) fn has_unsettled(&self) -> bool {
+        !self.unsettled().blobs.is_empty()
+    }
+
     /// Opens a finished blob that has no name yet; none where it got one.
     pub(crate) fn open_unsettled(&self, digest: &Digest) -> Option<File> {
         let path = self.unsettled().blobs.get(digest).map(|blob| blob.path.clone())?;

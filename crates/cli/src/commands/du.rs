@@ -58,7 +58,7 @@ impl UsageArguments {
         let rows: Vec<Value> = usage.iter().map(|usage| self.row(usage)).collect();
         let is_table = matches!(self.format.as_deref(), None | Some("table"));
         let format = if is_table { TABLE } else { self.format.as_deref().unwrap_or_default() };
-        output::write(table::render(format, HEADERS, &rows)?)?;
+        output::write(table::render(format, HEADERS, rows)?)?;
         if is_table {
             let total: u64 = usage.iter().map(|usage| usage.bytes).sum();
             let reclaimable: u64 = usage.iter().filter(|usage| !usage.needed).map(|usage| usage.bytes).sum();

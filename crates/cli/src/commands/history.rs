@@ -87,6 +87,6 @@ impl HistoryArguments {
             None | Some("table") => TABLE,
             Some(format) => format,
         };
-        Ok(output::write(table::render(format, HEADERS, &values)?)?)
+        Ok(output::write(table::render(format, HEADERS, values)?)?)
     }
 }

@@ -66,7 +66,7 @@ pub struct ImagesArguments {
 /// An image under one of its names.
 struct Row {
     reference: Option<Reference>,
-    summary: ImageSummary,
+    summary: Rc<ImageSummary>,
 }
 
 impl ImagesArguments {
@@ -74,11 +74,9 @@ impl ImagesArguments {
     pub fn run(&self, context: &Context) -> CommandResult {
         let summaries = list(context.engine()?.store()?)?;
         let mut rows = Vec::new();
-        for summary in summaries {
-            let references: Vec<_> = summary.image.references().collect();
-            for reference in references {
-                rows.push(Row { reference: Some(reference), summary: summary.clone() });
-            }
+        for summary in summaries.into_iter().map(Rc::new) {
+            let named = summary.references().map(|name| Row { reference: Some(name), summary: Rc::clone(&summary) });
+            rows.extend(named);
         }
         let mut filters = self.filter.clone();
         filters.extend(self.pattern.as_ref().map(|pattern| format!("reference={pattern}")));
@@ -93,7 +91,7 @@ impl ImagesArguments {
         if self.quiet {
             let mut shown = std::collections::BTreeSet::new();
             for row in &rows {
-                let digest = &row.summary.image.descriptor.digest;
+                let digest = &row.summary.digest;
                 if shown.insert(digest.clone()) {
                     output::line(if self.no_trunc { digest.as_str() } else { short(digest) })?;
                 }
@@ -105,13 +103,12 @@ impl ImagesArguments {
             None | Some("table") => default,
             Some(format) => format,
         };
-        let values: Vec<_> = rows.iter().map(|row| self.value(row)).collect();
-        Ok(output::write(table::render(format, HEADERS, &values)?)?)
+        Ok(output::write(table::render(format, HEADERS, rows.iter().map(|row| self.value(row)))?)?)
     }
 
     fn value(&self, row: &Row) -> Value {
         let summary = &row.summary;
-        let digest = &summary.image.descriptor.digest;
+        let digest = &summary.digest;
         let created = summary.created.as_deref().and_then(|time| time.parse::<jiff::Timestamp>().ok());
         let repository = row.reference.as_ref().map_or_else(|| "<none>".to_owned(), Reference::familiar_name);
         let tag = row.reference.as_ref().and_then(Reference::tag).unwrap_or("<none>");
@@ -135,10 +132,15 @@ impl ImagesArguments {
             ("VirtualSize", size),
         ];
         let columns = columns.into_iter().map(|(name, text)| (name.to_owned(), Value::Text(text)));
-        let manifests = summary.platforms.iter().map(|platform| manifest(platform, "image"));
-        let attestations = summary.attestations.iter().filter(|_| self.all);
-        let manifests = manifests.chain(attestations.map(|platform| manifest(platform, "attestation")));
-        Value::map(columns.chain([("Manifests".to_owned(), Value::List(Rc::new(manifests.collect())))]))
+        let (summary, all) = (Rc::clone(summary), self.all);
+        let manifests = move || {
+            let manifests = summary.platforms.iter().map(|platform| manifest(platform, "image"));
+            let attestations = summary.attestations.iter().filter(|_| all);
+            Ok::<_, String>(Value::list(
+                manifests.chain(attestations.map(|platform| manifest(platform, "attestation"))),
+            ))
+        };
+        Value::map(columns.chain([("Manifests".to_owned(), Value::Lazy(Rc::new(manifests)))]))
     }
 }
 
@@ -248,7 +250,7 @@ fn tree(rows: &[Row], all: bool) -> String {
     for row in rows {
         let summary = &row.summary;
         let image = row.reference.as_ref().map_or_else(|| "<none>".to_owned(), Reference::familiar);
-        let id = short(&summary.image.descriptor.digest);
+        let id = short(&summary.digest);
         let (size, shared) = (decimal_size(summary.size), decimal_size(summary.shared_size));
         table.line(format!("{image}\t{id}\t{size}\t{shared}\t{}\t", created(summary.created.as_deref())));
         let platforms = summary.platforms.iter().map(|platform| (platform, ""));

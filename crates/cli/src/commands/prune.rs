@@ -170,7 +170,7 @@ fn remove_platform(context: &Context, platform: &Platform, age: Option<Duration>
     for summary in list(store)?.into_iter().filter(|summary| is_old_enough(summary, age)) {
         let mut here = summary.platforms.iter().filter(|platform| platform.is_here);
         let has = here.any(|here| here.platform.as_ref().is_some_and(|here| matcher.matches(here)));
-        let Some(name) = summary.image.names.first().filter(|_| has) else { continue };
+        let Some(name) = summary.names.first().filter(|_| has) else { continue };
         match remove(store, name, std::slice::from_ref(platform), true) {
             Ok(removal) => {
                 removal.untagged.iter().try_for_each(|name| output::line(format!("untagged: {name}")))?;
@@ -195,7 +195,7 @@ fn remove_images(context: &Context, age: Option<Duration>) -> CommandResult<Vec<
     let store = context.engine()?.store()?;
     let mut removed = Vec::new();
     for summary in list(store)?.into_iter().filter(|summary| is_old_enough(summary, age)) {
-        for name in &summary.image.names {
+        for name in &summary.names {
             store.remove_reference(name)?;
             removed.push(name.clone());
         }

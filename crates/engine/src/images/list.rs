@@ -2,23 +2,27 @@
 
 use std::collections::{HashMap, HashSet};
 
-use onetag_oci::{Descriptor, Digest, Platform};
+use onetag_oci::{Descriptor, Digest, Platform, Reference};
 use onetag_store::Store;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::Result;
 use super::find::{LocalImage, all};
 use super::missing::{is_here, platform_of};
 use super::presence::{Entry, entries};
+use super::remembered::{keep, recall};
 
 /// So many images are read by one thread before another helps.
 const AT_ONCE: usize = 32;
 
 /// An image of the list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ImageSummary {
-    /// The image.
-    pub image: LocalImage,
+    /// Its names, canonical, in byte order. Several names of one digest are one image.
+    pub names: Vec<String>,
+    /// The index or manifest that they mean.
+    pub digest: Digest,
     /// Its platforms in the order of the index, attestations left out.
     pub platforms: Vec<PlatformSummary>,
     /// What is attested of them, in the order of the index.
@@ -32,7 +36,7 @@ pub struct ImageSummary {
 }
 
 /// A platform of an image.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlatformSummary {
     /// The manifest.
     pub digest: Digest,
@@ -50,11 +54,28 @@ pub struct PlatformSummary {
     pub labels: Vec<(String, String)>,
 }
 
-/// All images of the store.
+impl ImageSummary {
+    /// The names as users write them.
+    pub fn references(&self) -> impl Iterator<Item = Reference> {
+        self.names.iter().filter_map(|name| Reference::parse(name).ok())
+    }
+}
+
+/// All images of the store in the order of their first names.
 ///
 /// # Errors
 /// When the store cannot be read.
 pub fn list(store: &Store) -> Result<Vec<ImageSummary>> {
+    let state = store.state()?;
+    if let Some(known) = recall(store, &state) {
+        return Ok(known);
+    }
+    let worked_out = work_out(store)?;
+    keep(store, &state, &worked_out);
+    Ok(worked_out)
+}
+
+fn work_out(store: &Store) -> Result<Vec<ImageSummary>> {
     let images = all(store)?;
     let mut uses: HashMap<Digest, usize> = HashMap::new();
     let mut users: HashMap<Digest, HashSet<Digest>> = HashMap::new();
@@ -82,7 +103,8 @@ pub fn list(store: &Store) -> Result<Vec<ImageSummary>> {
         let platforms: Vec<_> = platforms.into_iter().map(summary).collect();
         let attestations = attestations.into_iter().map(summary).collect();
         let created = platforms.iter().filter_map(|platform| platform.created.clone()).max();
-        ImageSummary { image, platforms, attestations, created, size: blobs.values().sum(), shared_size }
+        let (names, digest, size) = (image.names, image.descriptor.digest, blobs.values().sum());
+        ImageSummary { names, digest, platforms, attestations, created, size, shared_size }
     });
     Ok(summaries.collect())
 }

@@ -8,6 +8,7 @@ mod list;
 mod load;
 mod missing;
 mod presence;
+mod remembered;
 mod save;
 
 pub use choose::{Chosen, choose};

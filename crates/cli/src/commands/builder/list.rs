@@ -62,7 +62,7 @@ impl ListArguments {
                 rows.push(self.node_row(node, &endpoint, &found, is_table));
             }
         }
-        Ok(output::write(table::render(format, HEADERS, &rows)?)?)
+        Ok(output::write(table::render(format, HEADERS, rows)?)?)
     }
 
     fn builder_row(&self, builder: &Builder, is_marked: bool) -> Value {
