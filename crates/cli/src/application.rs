@@ -78,6 +78,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let error = crate::commands::ways_out::with_limit_hint(error);
             let text = error.render(voice);
             if !text.is_empty() {
                 output::note(text.trim_end());

@@ -15,6 +15,13 @@
 //! [transfer]
 //! attempts = 6                                          # that may fail in a row with nothing transferred
 //! stall = 60                                            # seconds without a byte after which a connection counts as broken
+//!
+//! [layers]                                              # what one layer may demand when it is unpacked; any of them
+//! bytes = 1099511627776                                 # of file content
+//! entries = 50000000
+//! ratio = 5000                                          # times its compressed size
+//! path-length = 4095                                    # bytes of a path
+//! depth = 1024                                          # components of a path
 //! ```
 //!
 //! Other tables are left alone, so that a `buildkitd.toml` can be used as it is. Paths are relative to the file's folder.
@@ -25,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use onetag_registry::client::{HostOptions, Hosts, KeyPair};
+use onetag_store::layer::Limits;
 use serde::Deserialize;
 
 use crate::error::{CommandError, CommandResult};
@@ -38,6 +46,8 @@ pub struct Configuration {
     pub attempts: Option<u32>,
     /// How long nothing may happen in a transfer.
     pub stall: Option<Duration>,
+    /// What a layer may demand when it is unpacked.
+    pub limits: Limits,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -46,6 +56,8 @@ struct File {
     registry: BTreeMap<String, Registry>,
     #[serde(default)]
     transfer: Transfer,
+    #[serde(default)]
+    layers: Layers,
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,6 +86,30 @@ struct Pair {
 struct Transfer {
     attempts: Option<std::num::NonZeroU32>,
     stall: Option<std::num::NonZeroU32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Layers {
+    bytes: Option<u64>,
+    entries: Option<u64>,
+    ratio: Option<u64>,
+    path_length: Option<usize>,
+    depth: Option<usize>,
+}
+
+impl Layers {
+    fn limits(&self) -> Limits {
+        let usual = Limits::default();
+        Limits {
+            bytes: self.bytes.unwrap_or(usual.bytes),
+            entries: self.entries.unwrap_or(usual.entries),
+            ratio: self.ratio.unwrap_or(usual.ratio),
+            path_length: self.path_length.unwrap_or(usual.path_length),
+            depth: self.depth.unwrap_or(usual.depth),
+            ..usual
+        }
+    }
 }
 
 impl Configuration {
@@ -105,7 +141,8 @@ impl Configuration {
         let folder = path.parent().unwrap_or(Path::new("."));
         let hosts = file.registry.into_iter().map(|(host, registry)| (host, registry.options(folder))).collect();
         let stall = file.transfer.stall.map(|seconds| Duration::from_secs(seconds.get().into()));
-        Ok(Self { hosts, attempts: file.transfer.attempts.map(Into::into), stall })
+        let (attempts, limits) = (file.transfer.attempts.map(Into::into), file.layers.limits());
+        Ok(Self { hosts, attempts, stall, limits })
     }
 }
 
@@ -149,6 +186,9 @@ mod tests {
             [transfer]
               attempts = 3
               stall = 20
+            [layers]
+              entries = 7
+              path-length = 100
             "#,
         )
         .expect("read");
@@ -160,6 +200,7 @@ mod tests {
         let pair = KeyPair { key: "/etc/onetag/key.pem".into(), certificate: "/etc/cert.pem".into() };
         assert_eq!(mirror.key_pairs, [pair]);
         assert_eq!((read.attempts, read.stall), (Some(3), Some(Duration::from_secs(20))));
+        assert_eq!(read.limits, Limits { entries: 7, path_length: 100, ..Limits::default() });
     }
 
     #[test]
@@ -168,6 +209,7 @@ mod tests {
             ("[registry.\"a\"]\ninsecrue = true", "insecrue"),
             ("[registry.\"a\"]\nhttp = \"yes\"", "http"),
             ("[transfer]\nstall = 0", "stall"),
+            ("[layers]\nfiles = 3", "files"),
             ("[registry", "registry"),
         ] {
             let error = parse(text).expect_err(text).render(crate::error::Voice::Own);

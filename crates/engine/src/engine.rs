@@ -33,7 +33,7 @@ impl Inner {
         if let Some(store) = self.store.get() {
             return Ok(store);
         }
-        let store = Store::open(&self.options.root)?;
+        let store = Store::open_with_limits(&self.options.root, self.options.limits.clone())?;
         Ok(self.store.get_or_init(|| store))
     }
 }

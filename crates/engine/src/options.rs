@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use onetag_registry::client::{Hosts, ProxyOptions, WarningHook};
 use onetag_sandbox::EmulatorChoice;
+use onetag_store::layer::Limits;
 
 /// Everything the engine needs to know about its surroundings. The caller reads the environment; the engine does not.
 #[derive(Clone, Default)]
@@ -33,6 +34,8 @@ pub struct EngineOptions {
     pub attempts: Option<u32>,
     /// How long nothing may happen in a transfer before it counts as broken; the client's own time when `None`.
     pub stall: Option<Duration>,
+    /// What a layer may demand of this machine when it is unpacked.
+    pub limits: Limits,
     /// Takes warnings of registries, each once.
     pub warnings: Option<Arc<WarningHook>>,
     /// The value of the `User-Agent` header; the client's own when empty.
