@@ -86,6 +86,14 @@ impl Context {
     }
 }
 
+/// Platforms as users write them, several flags or one with commas.
+///
+/// # Errors
+/// As [`parse_platform`].
+pub fn parse_platforms(texts: &[String]) -> CommandResult<Vec<Platform>> {
+    texts.iter().map(|text| parse_platform(text)).collect()
+}
+
 fn emulator(text: &str) -> Result<EmulatorChoice, String> {
     text.parse().map_err(|error: onetag_sandbox::Error| error.to_string())
 }
@@ -182,6 +190,7 @@ fn options() -> CommandResult<EngineOptions> {
         hosts: configuration.hosts,
         attempts: configuration.attempts,
         stall: configuration.stall,
+        limits: configuration.limits,
         warnings: Some(Arc::new(|host: &str, text: &str| crate::output::note(format!("warning: {host} says: {text}")))),
         user_agent: format!("onetag/{}", env!("CARGO_PKG_VERSION")),
     })

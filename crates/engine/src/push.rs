@@ -7,15 +7,16 @@ use thiserror::Error;
 
 use crate::Engine;
 use crate::content::{ContentError, Contents, Found, Location, Transfer, TransferEvent};
-use crate::images::{ImageError, LocalImage, Missing, choose, entries, find, missing, source};
+use crate::images::{Chosen, ImageError, LocalImage, Missing, choose, entries, find, missing, source};
+use crate::index::{CreateEvent, CreateRequest, IndexError, SourceName, create, plan};
 
 /// What is pushed.
 #[derive(Clone, Debug)]
 pub struct PushRequest {
     /// The name of the image, here and there.
     pub reference: Reference,
-    /// One platform as an image of its own, in place of the whole.
-    pub platform: Option<Platform>,
+    /// One platform as an image of its own in place of the whole, or several as a smaller index.
+    pub platforms: Vec<Platform>,
     /// Whether what is not here may be fetched from other registries that have it.
     pub fetches_missing: bool,
 }
@@ -25,7 +26,7 @@ pub struct PushRequest {
 pub struct PushedImage {
     /// The name that means it now.
     pub reference: Reference,
-    /// What it means: index, or manifest when one platform was pushed.
+    /// What it means: index, or manifest when one platform was pushed. A smaller index has another digest.
     pub descriptor: Descriptor,
     /// Parts that are not here, and the repository that they were taken from; `None` where the target had them.
     pub elsewhere: Vec<(Missing, Option<Reference>)>,
@@ -52,6 +53,9 @@ pub enum PushError {
     /// The content could not be read or written.
     #[error(transparent)]
     Content(#[from] ContentError),
+    /// The smaller index could not be made.
+    #[error(transparent)]
+    Index(#[from] IndexError),
 }
 
 impl From<onetag_store::Error> for PushError {
@@ -65,8 +69,8 @@ fn joined(parts: &[Missing]) -> String {
     parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Pushes the image that the store has under a name, whole, or one platform of it as an image of its own. What is not
-/// here of it has to be in the target's repository, elsewhere in its registry, or where it may be fetched from.
+/// Pushes the image that the store has under a name: whole, one platform of it as an image of its own, or several as a
+/// smaller index. What is not here of the whole has to be in the target's repository, elsewhere in its registry, or where it may be fetched from.
 ///
 /// # Errors
 /// [`PushError::Partial`] before anything moves; otherwise the first error. The tag is moved last.
@@ -83,11 +87,15 @@ pub fn push(
     store.hold(&Resource::Blob(image.descriptor.digest.clone()))?;
     let contents = Contents::new(engine);
     let (from, to) = (Location::Store(reference.clone()), Location::Registry(reference.clone()));
-    let (found, absent) = match &request.platform {
-        Some(platform) => {
-            (contents.document(&from, &choose(store, &image, Some(platform))?.entry.descriptor)?, Vec::new())
-        }
-        None => {
+    let chosen = request
+        .platforms
+        .iter()
+        .map(|platform| choose(store, &image, Some(platform)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let (found, absent) = match chosen.as_slice() {
+        [only] => (contents.document(&from, &only.entry.descriptor)?, Vec::new()),
+        [_, ..] => return smaller(engine, reference, &from, &to, &chosen, cancel, events),
+        [] => {
             let absent = elsewhere(&contents, &image, &reference, request.fetches_missing)?;
             (contents.document(&from, &image.descriptor)?, absent)
         }
@@ -108,6 +116,33 @@ pub fn push(
         found.document.bytes().len() as u64,
     );
     Ok(PushedImage { reference, descriptor, elsewhere })
+}
+
+/// Pushes a smaller index of platforms that are here.
+fn smaller(
+    engine: &Engine,
+    reference: Reference,
+    from: &Location,
+    to: &Location,
+    chosen: &[Chosen],
+    cancel: &Cancellation,
+    events: &(dyn Fn(TransferEvent) + Sync),
+) -> Result<PushedImage, PushError> {
+    let request = CreateRequest {
+        sources: vec![SourceName::at(from.clone())],
+        tags: vec![to.clone()],
+        prefer_index: true,
+        platforms: chosen.iter().map(|chosen| chosen.platform.clone()).collect(),
+        ..CreateRequest::default()
+    };
+    let created = plan(engine, &request)?;
+    let forward = |event| {
+        if let CreateEvent::Transfer(event) = event {
+            events(event);
+        }
+    };
+    create(engine, &created, &request.tags, cancel, &forward)?;
+    Ok(PushedImage { reference, descriptor: created.combined.descriptor, elsewhere: Vec::new() })
 }
 
 /// A part that is not here, and where it is to be taken from, unless the target has it.

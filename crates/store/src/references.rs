@@ -4,6 +4,7 @@
 //! which `skopeo copy oci:ROOT:NAME` and other readers of layouts find it, and as `io.containerd.image.name`.
 //! Entries without a name, which other tools may have written, are kept as they are.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 
 use onetag_oci::{Descriptor, Index};
@@ -23,18 +24,32 @@ impl Store {
     /// Gives `name`, a canonical reference, to a stored index or manifest; a former bearer of the name loses it.
     /// On return the name survives a crash.
     pub fn set_reference(&self, name: &str, descriptor: Descriptor) -> Result<()> {
-        self.hold(&Resource::Blob(descriptor.digest.clone()))?;
+        self.set_references(vec![(name.to_owned(), descriptor)])
+    }
+
+    /// As [`Store::set_reference`] for several names, all at once. Of equal names the last counts.
+    pub fn set_references(&self, references: Vec<(String, Descriptor)>) -> Result<()> {
+        for (_, descriptor) in &references {
+            self.hold(&Resource::Blob(descriptor.digest.clone()))?;
+        }
         self.settle()?;
-        let mut entry = descriptor;
-        entry.annotations.insert(IMAGE_NAME.to_owned(), name.to_owned());
-        entry.annotations.insert(REF_NAME.to_owned(), name.to_owned());
         self.update_index(|entries| {
-            match entries.iter_mut().find(|known| name_of(known) == Some(name)) {
-                Some(known) if *known == entry => return false,
-                Some(known) => *known = entry,
-                None => entries.push(entry),
+            let known = entries.iter().enumerate().filter_map(|(at, entry)| Some((name_of(entry)?.to_owned(), at)));
+            // of entries that another tool gave the same name, the first is the one that is read
+            let mut places: HashMap<String, usize> = known.rev().collect();
+            let mut is_changed = false;
+            for (name, mut entry) in references {
+                entry.annotations.insert(IMAGE_NAME.to_owned(), name.clone());
+                entry.annotations.insert(REF_NAME.to_owned(), name.clone());
+                let place = places.entry(name).or_insert(entries.len());
+                match entries.get_mut(*place) {
+                    Some(known) if *known == entry => continue,
+                    Some(known) => *known = entry,
+                    None => entries.push(entry),
+                }
+                is_changed = true;
             }
-            true
+            is_changed
         })
         .map(drop)
     }

@@ -181,6 +181,7 @@ impl Onetag {
             .env("TMPDIR", folder.join("tmp"))
             .env("XDG_RUNTIME_DIR", folder.join("run"))
             .env("DOCKER_CONFIG", folder.join("config"))
+            .env("DOCKER_HOST", format!("unix://{}/docker.sock", folder.join("run").display()))
             .env("ONETAG_ROOT", folder.join("root"))
             .env("RUST_BACKTRACE", "1")
             .current_dir(self.work())

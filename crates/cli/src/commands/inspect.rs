@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::ways_out::image_error;
 use crate::arguments::{Flag, FlagTable, Foreign, Treatment};
-use crate::context::Context;
+use crate::context::{Context, parse_platforms};
 use crate::error::{CommandError, CommandResult, Voice};
 use crate::output;
 use crate::template::{JsonStyle, Template, Value};
@@ -21,9 +21,9 @@ pub struct InspectArguments {
     /// Format output: json, or a Go template
     #[arg(long, short, value_name = "FORMAT")]
     format: Option<String>,
-    /// Inspect a specific platform of the multi-platform image
-    #[arg(long, value_name = "PLATFORM")]
-    platform: Option<String>,
+    /// Inspect specific platforms of the multi-platform image
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    platform: Vec<String>,
     #[command(flatten)]
     foreign: Foreign<InspectFlags>,
 }
@@ -41,11 +41,15 @@ impl InspectArguments {
     /// Runs the command.
     pub fn run(&self, context: &Context) -> CommandResult {
         self.foreign.settle()?;
-        let platform = context.platform(self.platform.as_deref())?;
+        let mut platforms: Vec<_> = parse_platforms(&self.platform)?.into_iter().map(Some).collect();
+        if platforms.is_empty() {
+            platforms.push(context.platform(None)?);
+        }
         let store = context.engine()?.store()?;
         let mut documents = Vec::new();
         let mut failure: Option<CommandError> = None;
-        for image in &self.images {
+        let wanted = self.images.iter().flat_map(|image| platforms.iter().map(move |platform| (image, platform)));
+        for (image, platform) in wanted {
             match inspect(store, image, platform.as_ref()) {
                 Ok(inspected) => {
                     documents.push(document(&inspected, |digest| store.blob_path(digest).display().to_string()))

@@ -30,7 +30,7 @@ mod run;
 mod save;
 mod tag;
 pub mod version;
-mod ways_out;
+pub mod ways_out;
 
 use std::io::ErrorKind;
 
@@ -240,7 +240,7 @@ fn registry_cause<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'
         _ => None,
     };
     let content = content.or_else(|| match cause.downcast_ref::<PushError>() {
-        Some(PushError::Content(content)) => Some(content),
+        Some(PushError::Content(content) | PushError::Index(IndexError::Content(content))) => Some(content),
         _ => None,
     });
     let content = content.or_else(|| match cause.downcast_ref::<IndexError>() {

@@ -3,10 +3,10 @@
 use clap::Args;
 use onetag_engine::content::TransferEvent;
 use onetag_engine::pull::{PlatformSelection, PullError, Pulled, pull};
-use onetag_oci::{Digest, Platform, Reference};
+use onetag_oci::{Digest, Reference};
 
 use crate::arguments::{Flag, FlagTable, Foreign, Treatment};
-use crate::context::{Context, parse_platform};
+use crate::context::{Context, parse_platforms};
 use crate::error::{CommandError, CommandResult};
 use crate::interrupt;
 use crate::output;
@@ -89,8 +89,7 @@ pub fn selection(context: &Context, platforms: &[String], all: bool) -> CommandR
             .platform(None)?
             .map_or(PlatformSelection::Host, |platform| PlatformSelection::These(vec![platform])));
     }
-    let platforms: Vec<Platform> = platforms.iter().map(|text| parse_platform(text)).collect::<CommandResult<_>>()?;
-    Ok(PlatformSelection::These(platforms))
+    Ok(PlatformSelection::These(parse_platforms(platforms)?))
 }
 
 /// Pulls, and with `unpack` unpacks; what moves is told on standard error as Docker tells it.

@@ -22,9 +22,9 @@ pub struct PushArguments {
     /// Push all tags of an image to the repository
     #[arg(long, short)]
     all_tags: bool,
-    /// Push one platform as a single-platform image, without the index
-    #[arg(long, value_name = "PLATFORM")]
-    platform: Option<String>,
+    /// Push one platform as a single-platform image, or several as a smaller index
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    platform: Vec<String>,
     /// Fetch what is not here of the image from the registries of its other names
     #[arg(long, conflicts_with = "platform")]
     pull: bool,
@@ -72,14 +72,15 @@ impl PushArguments {
     }
 
     fn one(&self, context: &Context, reference: &Reference) -> CommandResult {
-        let platform = self.platform.as_deref().map(crate::context::parse_platform).transpose()?;
+        let platforms = crate::context::parse_platforms(&self.platform)?;
+        let is_smaller = platforms.len() > 1;
         let cancel = interrupt::listen();
         let events = |event: TransferEvent| {
             if !self.quiet {
                 show(event);
             }
         };
-        let request = PushRequest { reference: reference.clone(), platform, fetches_missing: self.pull };
+        let request = PushRequest { reference: reference.clone(), platforms, fetches_missing: self.pull };
         let result = push(context.engine()?, &request, &cancel, &events);
         if cancel.is_cancelled() {
             return Err(CommandError::interrupted());
@@ -90,6 +91,10 @@ impl PushArguments {
                 Some(source) => format!("note: {part} is not here; it came from {}", source.repository()),
                 None => format!("note: {part} is not here; the registry had it already"),
             });
+        }
+        if is_smaller {
+            let name = pushed.reference.familiar();
+            output::note(format!("note: {name} is a smaller index there; its digest is not the one of {name} here"));
         }
         if self.quiet {
             return Ok(output::line(pushed.reference.to_string())?);
@@ -114,10 +119,7 @@ impl PushArguments {
                 }
                 if here.len() > 1 {
                     let here: Vec<_> = here.iter().map(ToString::to_string).collect();
-                    hints.push(format!(
-                        "onetag copy --strip --platform {} store:{name} {name}    (a smaller index)",
-                        here.join(",")
-                    ));
+                    hints.push(format!("onetag push --platform {} {name}    (a smaller index)", here.join(",")));
                 }
                 hints.into_iter().fold(CommandError::from(error), CommandError::with_hint)
             }

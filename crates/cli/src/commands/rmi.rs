@@ -4,7 +4,7 @@ use clap::Args;
 use onetag_engine::images::{ImageError, remove};
 
 use super::ways_out::image_error;
-use crate::context::{Context, parse_platform};
+use crate::context::{Context, parse_platforms};
 use crate::error::CommandResult;
 use crate::output;
 
@@ -29,7 +29,7 @@ impl RemoveArguments {
     /// Runs the command.
     pub fn run(&self, context: &Context) -> CommandResult {
         context.enter_namespace()?;
-        let platforms = self.platform.iter().map(|text| parse_platform(text)).collect::<CommandResult<Vec<_>>>()?;
+        let platforms = parse_platforms(&self.platform)?;
         let store = context.engine()?.store()?;
         let mut failure = None;
         for image in &self.images {

@@ -5,13 +5,13 @@ use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use onetag_engine::images::{Missing, fetch, find, load, missing, save};
-use onetag_oci::Platform;
+use onetag_engine::images::{Loaded, Missing, fetch, find, load, missing, save};
+use onetag_oci::{Platform, Reference};
 use onetag_store::Store;
 
 use super::pull::short;
 use super::ways_out::image_error;
-use crate::context::{Context, parse_platform};
+use crate::context::{Context, parse_platforms};
 use crate::error::{CommandError, CommandResult};
 use crate::interrupt;
 use crate::output;
@@ -25,9 +25,9 @@ pub struct SaveArguments {
     /// Write to a file, instead of STDOUT
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Save only the given platform variant
-    #[arg(long, value_name = "PLATFORM")]
-    platform: Option<String>,
+    /// Save one platform as an image of its own, or several of the index
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    platform: Vec<String>,
     /// Fetch what is not here of the images from the registries that their names tell
     #[arg(long, conflicts_with = "platform")]
     pull: bool,
@@ -39,9 +39,9 @@ pub struct LoadArguments {
     /// Read from archive file, instead of STDIN
     #[arg(long, short, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// Load only the given platform variant
-    #[arg(long, value_name = "PLATFORM")]
-    platform: Option<String>,
+    /// Load one platform as an image of its own, or several of the index
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    platform: Vec<String>,
     /// Suppress the load output
     #[arg(long, short)]
     quiet: bool,
@@ -50,7 +50,7 @@ pub struct LoadArguments {
 impl SaveArguments {
     /// Runs the command.
     pub fn run(&self, context: &Context) -> CommandResult {
-        let platform = self.platform.as_deref().map(parse_platform).transpose()?;
+        let platforms = parse_platforms(&self.platform)?;
         if self.pull {
             context.enter_namespace()?;
         }
@@ -60,23 +60,23 @@ impl SaveArguments {
                 Err(CommandError::new("cowardly refusing to save to a terminal").with_hint("onetag save -o FILE IMAGE"))
             }
             None => {
-                self.complete(context, platform.is_none())?;
-                self.write(store, platform.as_ref(), &mut BufWriter::new(io::stdout().lock()))
+                self.complete(context, platforms.is_empty())?;
+                self.write(store, &platforms, &mut BufWriter::new(io::stdout().lock()))
             }
             // a pipe or a device is written to, not replaced
             Some(path) if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) => {
-                self.complete(context, platform.is_none())?;
+                self.complete(context, platforms.is_empty())?;
                 let failed = |error| CommandError::from(error).context(format!("cannot save to {}", path.display()));
                 let file = File::options().write(true).open(path).map_err(failed)?;
-                self.write(store, platform.as_ref(), &mut BufWriter::with_capacity(1 << 20, file))
+                self.write(store, &platforms, &mut BufWriter::with_capacity(1 << 20, file))
             }
             Some(path) => {
-                self.complete(context, platform.is_none())?;
+                self.complete(context, platforms.is_empty())?;
                 // beside the target, so that a failed save leaves nothing half written under its name
                 let temporary = beside(path);
                 let result = File::create(&temporary).map_err(CommandError::from).and_then(|file| {
                     let mut out = BufWriter::with_capacity(1 << 20, file);
-                    self.write(store, platform.as_ref(), &mut out)?;
+                    self.write(store, &platforms, &mut out)?;
                     out.flush()?;
                     Ok(std::fs::rename(&temporary, path)?)
                 });
@@ -91,8 +91,8 @@ impl SaveArguments {
 }
 
 impl SaveArguments {
-    fn write(&self, store: &Store, platform: Option<&Platform>, out: &mut dyn Write) -> CommandResult {
-        save(store, &self.images, platform, out).map_err(|error| image_error(error, "save"))
+    fn write(&self, store: &Store, platforms: &[Platform], out: &mut dyn Write) -> CommandResult {
+        save(store, &self.images, platforms, out).map_err(|error| image_error(error, "save"))
     }
 
     /// Fetches what is not here of the images where that is asked for, and says what stays missing.
@@ -144,7 +144,7 @@ impl LoadArguments {
     /// Runs the command.
     pub fn run(&self, context: &Context) -> CommandResult {
         context.enter_namespace()?;
-        let platform = self.platform.as_deref().map(parse_platform).transpose()?;
+        let platforms = parse_platforms(&self.platform)?;
         let input: Box<dyn Read> = match &self.input {
             Some(path) => Box::new(
                 File::open(path)
@@ -157,11 +157,11 @@ impl LoadArguments {
             }
             None => Box::new(io::stdin().lock()),
         };
-        let loaded = load(context.engine()?.store()?, input, platform.as_ref())?;
+        let loaded = load(context.engine()?.store()?, input, &platforms)?;
         if loaded.is_empty() {
             return Err(CommandError::new("the archive has no image of that platform"));
         }
-        for image in loaded {
+        for image in &loaded {
             let mut lines: Vec<String> =
                 image.names.iter().map(|name| format!("Loaded image: {}", name.familiar())).collect();
             if lines.is_empty() {
@@ -174,7 +174,24 @@ impl LoadArguments {
             for line in lines.iter().filter(|_| !self.quiet) {
                 output::line(line)?;
             }
+            if platforms.is_empty() {
+                tell_missing(context, image)?;
+            }
         }
         Ok(())
     }
+}
+
+/// Says what the archive lacks of an image.
+fn tell_missing(context: &Context, image: &Loaded) -> CommandResult {
+    let store = context.engine()?.store()?;
+    for name in image.names.iter().map(Reference::familiar) {
+        let absent = missing(store, &find(store, &name)?)?;
+        if !absent.is_empty() {
+            let parts: Vec<_> = absent.iter().map(ToString::to_string).collect();
+            output::note(format!("note: {name} is here in part; not in the archive: {}", parts.join(", ")));
+            output::note(format!("hint: {}", pull_hint(&name, &absent)));
+        }
+    }
+    Ok(())
 }

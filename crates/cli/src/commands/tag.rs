@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::ways_out::image_error;
-use crate::context::Context;
+use crate::context::{Context, parse_platform};
 use crate::error::CommandResult;
 
 /// Create a tag TARGET that refers to SOURCE
@@ -15,13 +15,17 @@ pub struct TagArguments {
     /// The new name
     #[arg(value_name = "TARGET")]
     target: String,
+    /// Name one platform of the image, without the index
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
 }
 
 impl TagArguments {
     /// Runs the command.
     pub fn run(&self, context: &Context) -> CommandResult {
         context.enter_namespace()?;
-        onetag_engine::images::tag(context.engine()?.store()?, &self.source, &self.target)
+        let platform = self.platform.as_deref().map(parse_platform).transpose()?;
+        onetag_engine::images::tag(context.engine()?.store()?, &self.source, platform.as_ref(), &self.target)
             .map_err(|error| image_error(error, "tag"))?;
         Ok(())
     }

@@ -4,6 +4,7 @@ use onetag_engine::content::ContentError;
 use onetag_engine::images::ImageError;
 use onetag_oci::{Platform, Reference};
 use onetag_store::Error as StoreError;
+use onetag_store::layer::LayerError;
 
 use crate::error::CommandError;
 
@@ -40,6 +41,17 @@ fn hints(error: &ImageError, command: &str) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+/// The error with where the limit is raised that a layer exceeds, if it is about that.
+pub fn with_limit_hint(error: CommandError) -> CommandError {
+    let is_limit = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(LayerError::LimitExceeded { .. }))
+    };
+    if !error.source.chain().any(is_limit) {
+        return error;
+    }
+    error.with_hint("if you trust the image, raise the limit under [layers] in ~/.config/onetag/config.toml")
 }
 
 /// Whether a name reads as a digest or the beginning of one.

@@ -169,6 +169,31 @@ fn a_full_disk_is_named_and_survived() {
     assert!(!full.text().contains("busybox"), "{full}");
 }
 
+#[test]
+fn a_disk_that_cannot_be_written_to_is_named_and_read() {
+    let world = require!(ok World::root());
+    let (native, _) = native_and_foreign();
+    let reference = require!(ok world.push_base(&[native]));
+    let other = Onetag::new(BINARY, User::current());
+    other.ok(&format!("pull {reference}"));
+    let (root, binary) = (other.root().display().to_string(), other.binary().display().to_string());
+    let run = |line: &str| {
+        let script = format!("mount --bind {root} {root} && mount -o remount,bind,ro {root} && {binary} {line}");
+        let mut command = other.program("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+        Running::start(&mut command).finish(LIMIT)
+    };
+    for line in [format!("rmi {reference}"), format!("tag {reference} other:1"), "prune --force".to_owned()] {
+        let refused = one_paragraph(run(&line));
+        assert!(refused.stderr.contains("Read-only file system"), "{line}: {refused}");
+    }
+    for line in ["images".to_owned(), format!("image inspect {reference}"), format!("save -o /dev/null {reference}")] {
+        run(&line).success();
+    }
+    assert!(run("images").text().contains("busybox"));
+    other.ok("fsck");
+}
+
 /// Starts a command, waits until something of it has happened, interrupts it, and sees that it ends.
 #[track_caller]
 fn interrupt(world: &World, line: &str, happened: &dyn Fn() -> bool) -> Finished {

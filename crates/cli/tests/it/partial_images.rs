@@ -235,3 +235,94 @@ fn a_base_whose_platform_is_not_here_and_not_to_be_had_says_so() {
     );
     assert!(failed.stderr.contains(&format!("hint: onetag pull --platform {} {base}", PLATFORMS[3])), "{failed}");
 }
+
+/// Copies an archive to where another user's commands find it.
+fn hand_over(from: &Onetag, to: &Onetag, archive: &str) {
+    std::fs::copy(from.work().join(archive), to.work().join(archive)).expect("a copy");
+    to.user().own_tree(&to.work());
+}
+
+#[test]
+fn several_platforms_of_an_image_are_saved_loaded_and_pushed() {
+    let world = World::any();
+    let onetag = &world.onetag;
+    let (name, multi) = world.push_tiny("app:1", &PLATFORMS);
+    onetag.ok(&format!("pull --all-platforms {name}"));
+    let (some, list) = (&PLATFORMS[1..3], PLATFORMS[1..3].join(","));
+
+    // the index stays what it is, in an archive of some platforms and in one of all of which some are loaded
+    let saved = onetag.ok(&format!("save --platform {list} -o some.tar {name}"));
+    assert_eq!(saved.stderr, "", "what is left out was not asked for");
+    onetag.ok(&format!("save -o all.tar {name}"));
+    for (archive, flags) in [("some.tar", String::new()), ("all.tar", format!("--platform {list}"))] {
+        let other = World::any();
+        hand_over(onetag, &other.onetag, archive);
+        let loaded = other.onetag.ok(&format!("load {flags} -i {archive}"));
+        assert_eq!(here(&other.onetag), only(some), "{archive}");
+        is_exact(&other.onetag, &name, &multi);
+        let is_told = loaded.stderr.contains(&format!("not in the archive: {}", PLATFORMS[0]));
+        assert_eq!(is_told, flags.is_empty(), "{loaded}");
+        other.onetag.ok("image prune --force");
+        assert_eq!(blob_count(&other.onetag), 1 + 3 * some.len(), "{archive}");
+        other.onetag.ok("fsck");
+        // what is here stays when some of it is loaded again
+        hand_over(onetag, &other.onetag, "all.tar");
+        other.onetag.ok(&format!("load --platform {},{} -i all.tar", PLATFORMS[0], PLATFORMS[1]));
+        assert_eq!(here(&other.onetag), only(&PLATFORMS[..3]), "{archive}");
+    }
+
+    // a registry takes no index that names what it does not have
+    let smaller = world.reference("smaller:1");
+    onetag.ok(&format!("tag {name} {smaller}"));
+    let pushed = onetag.ok(&format!("push --platform {list} {smaller}"));
+    assert!(pushed.stderr.contains("is a smaller index there"), "{pushed}");
+    let index: serde_json::Value = serde_json::from_slice(&world.raw(&smaller)).expect("an index");
+    let digests: Vec<_> =
+        index["manifests"].as_array().expect("manifests").iter().map(|entry| &entry["digest"]).collect();
+    let expected: Vec<_> = multi.images[1..3].iter().map(|image| image.manifest.digest().as_str()).collect();
+    assert_eq!(digests, expected);
+
+    let inspected =
+        onetag.run(["image", "inspect", "--platform", &list, "--format", "{{.Architecture}}", &name]).success();
+    let architectures: Vec<_> =
+        some.iter().map(|platform| platform.split('/').nth(1).expect("an architecture")).collect();
+    assert_eq!(inspected.text().lines().collect::<Vec<_>>(), architectures);
+
+    onetag.ok(&format!("tag --platform {} {name} alone:1", PLATFORMS[2]));
+    let alone = onetag.run(["images", "--format", "{{.Digest}} {{.Platforms}}", "alone"]).success();
+    let expected = format!("{} {}\n", multi.images[2].manifest.digest(), PLATFORMS[2]);
+    assert_eq!(alone.text(), expected);
+}
+
+#[test]
+fn one_absent_platform_of_several_is_told_before_anything_moves() {
+    let world = World::any();
+    let onetag = &world.onetag;
+    let (name, _) = world.push_tiny("app:1", &PLATFORMS);
+    onetag.ok(&format!("pull --platform {} {name}", PLATFORMS[0]));
+    let (target, absent) = (world.reference("other:1"), PLATFORMS[3]);
+    onetag.ok(&format!("tag {name} {target}"));
+    let list = format!("{},{absent}", PLATFORMS[0]);
+    tells_how(onetag.line(&format!("push --platform {list} {target}")), absent, &target);
+    onetag.line(&format!("imagetools inspect {target}")).failure();
+    for command in ["image inspect", "save -o some.tar"] {
+        tells_how(onetag.line(&format!("{command} --platform {list} {name}")), absent, &name);
+    }
+    assert!(!onetag.work().join("some.tar").exists());
+    tells_how(onetag.line(&format!("tag --platform {absent} {name} other:2")), absent, &name);
+}
+
+#[test]
+fn a_docker_engine_on_this_machine_is_told_how_to_get_what_was_loaded() {
+    let world = World::any();
+    let onetag = &world.onetag;
+    let context = world.context("app", "FROM scratch\nCOPY f /\n", &[("f", "a file")]);
+    let build = |output: &str| onetag.ok(&format!("build {output} -t app:1 {context}")).stderr;
+    assert!(!build("--load").contains("docker load"), "there is no engine");
+    let socket = onetag.work().parent().expect("a folder").join("run/docker.sock");
+    let _engine = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let hint = "hint: onetag save app:1 | docker load ";
+    assert!(build("--load").contains(hint), "{}", build("--load"));
+    assert!(!build("--load --quiet").contains("docker load"));
+    assert!(!build(&format!("-o type=oci,dest={}", onetag.work().join("app.tar").display())).contains("docker load"));
+}

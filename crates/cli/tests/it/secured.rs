@@ -7,7 +7,7 @@ use onetag_testkit::folder::program;
 use onetag_testkit::user::User;
 use onetag_testkit::{Onetag, Running, Served, require};
 
-use crate::support::{BINARY, World, native_and_foreign};
+use crate::support::{BINARY, Daemon, World, native_and_foreign};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// The user of the password file, and the password.
@@ -133,37 +133,6 @@ fn podman_and_buildah_pull_and_push() {
     world.onetag.run_program(&podman, &format!("{own} manifest add {global} --all list docker://{base}")).success();
     world.onetag.run_program(&podman, &format!("{own} manifest push --all {global} list docker://{list}")).success();
     assert_eq!(world.onetag.ok(&format!("imagetools inspect {list}")).text().matches("Platform:").count(), 2);
-}
-
-/// A daemon that is asked to end, and waited for, with the value.
-struct Daemon(Option<Running>);
-
-impl Daemon {
-    /// Starts a daemon and waits until a command of its client succeeds; what it said when it ends before.
-    fn start(mut command: std::process::Command, mut ready: impl FnMut() -> bool) -> Result<Daemon, String> {
-        let mut running = Running::start(&mut command);
-        for _ in 0..600 {
-            if ready() {
-                return Ok(Daemon(Some(running)));
-            }
-            if !running.is_running() {
-                let said = running.finish(LIMIT).stderr;
-                return Err(said.lines().last().unwrap_or("it ended at once").to_owned());
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        drop(Daemon(Some(running)));
-        Err("it does not become ready".to_owned())
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if let Some(daemon) = self.0.take() {
-            daemon.signal("TERM");
-            let _ = daemon.finish(LIMIT);
-        }
-    }
 }
 
 #[test]

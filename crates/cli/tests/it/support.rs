@@ -1,13 +1,18 @@
 //! What the end-to-end tests share: a binary with a store of its own, a registry, a base of five platforms.
 
+use std::time::Duration;
+
 use onetag_oci::Platform;
 use onetag_testkit::fixture::{self, Image, Multi, PLATFORMS};
 use onetag_testkit::host::{has_foreign_handlers, private_binfmt};
 use onetag_testkit::user::User;
-use onetag_testkit::{Finished, Onetag, Served};
+use onetag_testkit::{Finished, Onetag, Running, Served};
 
 /// The binary that cargo built for these tests.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_onetag");
+
+/// How long a daemon may take to end.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// One way to run the binary, with its registry. Dropped in order: the registry first.
 pub struct World {
@@ -129,4 +134,35 @@ pub fn said(finished: &Finished, text: &str) -> usize {
         words.next().map(|written| written == text)
     };
     finished.stderr.lines().filter(|line| written(line) == Some(true)).count()
+}
+
+/// A daemon that is asked to end, and waited for, with the value.
+pub struct Daemon(Option<Running>);
+
+impl Daemon {
+    /// Starts a daemon and waits until a command of its client succeeds; what it said when it ends before.
+    pub fn start(mut command: std::process::Command, mut ready: impl FnMut() -> bool) -> Result<Daemon, String> {
+        let mut running = Running::start(&mut command);
+        for _ in 0..600 {
+            if ready() {
+                return Ok(Daemon(Some(running)));
+            }
+            if !running.is_running() {
+                let said = running.finish(LIMIT).stderr;
+                return Err(said.lines().last().unwrap_or("it ended at once").to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        drop(Daemon(Some(running)));
+        Err("it does not become ready".to_owned())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(daemon) = self.0.take() {
+            daemon.signal("TERM");
+            let _ = daemon.finish(LIMIT);
+        }
+    }
 }

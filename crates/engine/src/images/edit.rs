@@ -3,8 +3,9 @@
 use onetag_oci::{Digest, Platform, PlatformMatcher, Reference, exact};
 use onetag_store::Store;
 
+use super::choose::choose;
 use super::find::{LocalImage, all, find};
-use super::presence::{ATTESTED, Entry, document, entries};
+use super::presence::{Entry, document, entries, with_attestations};
 use super::{ImageError, Result};
 
 /// What removing an image did.
@@ -16,14 +17,18 @@ pub struct Removal {
     pub deleted: Vec<Digest>,
 }
 
-/// Gives an image another name. A former bearer of the name loses it.
+/// Gives an image, or with `platform` the manifest of one platform of it, another name. A former bearer of the name
+/// loses it.
 ///
 /// # Errors
-/// When there is no such image, or the new name is none.
-pub fn tag(store: &Store, source: &str, target: &str) -> Result<Reference> {
+/// When there is no such image or platform here, or the new name is none.
+pub fn tag(store: &Store, source: &str, platform: Option<&Platform>, target: &str) -> Result<Reference> {
     let image = find(store, source)?;
     let reference = parse(target)?.with_default_tag();
-    let mut descriptor = image.descriptor;
+    let mut descriptor = match platform {
+        Some(_) => choose(store, &image, platform)?.entry.descriptor,
+        None => image.descriptor,
+    };
     if descriptor.media_type.is_empty() {
         descriptor.media_type = document(store, &descriptor)?.media_type().to_owned();
     }
@@ -140,11 +145,9 @@ fn manifests(store: &Store, image: &LocalImage, platforms: &[Platform]) -> Resul
             return Err(image.not_here(&entries, wanted));
         }
     }
-    let attested = entries.iter().filter(|entry| {
-        let subject = entry.descriptor.annotations.get(ATTESTED).and_then(|subject| subject.parse().ok());
-        entry.is_attestation && entry.manifest.is_some() && subject.is_some_and(|subject| doomed.contains(&subject))
-    });
-    let attested: Vec<Digest> = attested.map(|entry| entry.descriptor.digest.clone()).collect();
+    let all = with_attestations(&entries, doomed.iter().cloned().collect());
+    let here = entries.iter().filter(|entry| entry.is_attestation && entry.manifest.is_some());
+    let attested = here.map(|entry| entry.descriptor.digest.clone()).filter(|digest| all.contains(digest));
     doomed.extend(attested);
     Ok(doomed)
 }

@@ -1,6 +1,6 @@
 //! Reads images from archives: OCI layouts, and Docker's `manifest.json` archives of any age.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 
 use onetag_oci::{
@@ -8,10 +8,10 @@ use onetag_oci::{
     Reference, media_type, only,
 };
 use onetag_store::layer::{Compression, Decompressor, detect};
-use onetag_store::{IMAGE_NAME, REF_NAME, Store};
+use onetag_store::{IMAGE_NAME, REF_NAME, Resource, Store};
 use serde::Deserialize;
 
-use super::presence::{document, entries};
+use super::presence::{Entry, document, entries, walk, with_attestations};
 use super::{ImageError, Result};
 use crate::content::ContentError;
 use crate::content::archive::resolve;
@@ -45,6 +45,8 @@ struct DockerImage {
 #[derive(Default)]
 struct Files {
     contents: HashMap<String, (Digest, u64)>,
+    /// Content under its digest that was not in the store before.
+    fresh: HashSet<Digest>,
     links: HashMap<String, String>,
 }
 
@@ -61,11 +63,30 @@ impl Files {
     }
 }
 
-/// Loads the images of an archive, compressed or not. With `platform`, only images that have it are named.
+/// Loads the images of an archive, compressed or not. With one platform, its manifest is named in place of the index;
+/// with several the index is, and of those that it has no others come in with it. Images with none of them are left.
 ///
 /// # Errors
 /// When the archive is none, or what it names is not in it or damaged. Names are set last.
-pub fn load(store: &Store, archive: impl Read, platform: Option<&Platform>) -> Result<Vec<Loaded>> {
+pub fn load(store: &Store, archive: impl Read, platforms: &[Platform]) -> Result<Vec<Loaded>> {
+    let loaded = match platforms {
+        [] => take_in(store, archive)?.0,
+        [wanted] => {
+            let loaded = take_in(store, archive)?.0;
+            loaded.into_iter().filter_map(|image| narrow(store, image, wanted).transpose()).collect::<Result<_>>()?
+        }
+        several => some_platforms(store, archive, several)?,
+    };
+    let named = |image: &Loaded| -> Vec<_> {
+        image.names.iter().map(|name| (name.to_string(), image.descriptor.clone())).collect()
+    };
+    store.set_references(loaded.iter().flat_map(named).collect())?;
+    Ok(loaded)
+}
+
+/// Puts the content of an archive into the store without naming it, all of it durable at once. Gives the images, and what was not here before.
+fn take_in(store: &Store, archive: impl Read) -> Result<(Vec<Loaded>, HashSet<Digest>)> {
+    let batch = store.batch();
     let files = unpack(store, archive)?;
     let document = |name: &str| -> Result<Option<Vec<u8>>> {
         match files.find(name) {
@@ -73,21 +94,47 @@ pub fn load(store: &Store, archive: impl Read, platform: Option<&Platform>) -> R
             None => Ok(None),
         }
     };
-    let mut loaded = match (document("index.json")?, document("manifest.json")?) {
+    let loaded = match (document("index.json")?, document("manifest.json")?) {
         (Some(index), _) => from_layout(store, &index)?,
         (None, Some(manifest)) => from_docker(store, &files, &manifest)?,
         (None, None) => return Err(ImageError::NoArchive { missing: "neither index.json nor manifest.json" }),
     };
-    if let Some(wanted) = platform {
-        loaded =
-            loaded.into_iter().filter_map(|image| narrow(store, image, wanted).transpose()).collect::<Result<_>>()?;
-    }
-    for image in &loaded {
-        for name in &image.names {
-            store.set_reference(&name.to_string(), image.descriptor.clone())?;
+    batch.close()?;
+    Ok((loaded, files.fresh))
+}
+
+/// Loads images with these platforms of them. The archive is taken in under a lease of its own, and when that has gone
+/// the manifests that nobody asked for go as well; what they alone lead to is left to collection.
+fn some_platforms(store: &Store, archive: impl Read, platforms: &[Platform]) -> Result<Vec<Loaded>> {
+    let aside = Store::open_with_limits(store.root(), store.limits().clone())?;
+    let (loaded, fresh) = take_in(&aside, archive)?;
+    let (mut kept, mut doomed, mut indexes) = (Vec::new(), Vec::new(), Vec::new());
+    for image in loaded {
+        let (entries, walked) = walk(&aside, &image.descriptor)?;
+        let is_wanted = |entry: &&Entry| {
+            let matches = |platform: &Platform| platforms.iter().any(|wanted| only(wanted).matches(platform));
+            !entry.is_attestation && entry.platform.as_ref().is_some_and(matches)
+        };
+        let wanted: HashSet<Digest> =
+            entries.iter().filter(is_wanted).map(|entry| entry.descriptor.digest.clone()).collect();
+        if wanted.is_empty() {
+            continue;
         }
+        let wanted = with_attestations(&entries, wanted);
+        let digests = entries.iter().map(|entry| &entry.descriptor.digest);
+        doomed.extend(digests.filter(|digest| fresh.contains(*digest) && !wanted.contains(*digest)).cloned());
+        wanted.iter().try_for_each(|digest| store.hold(&Resource::Blob(digest.clone())))?;
+        for digest in walked {
+            indexes.push(aside.read_blob(&digest, DEFAULT_DOCUMENT_LIMIT as u64)?);
+        }
+        kept.push(image);
     }
-    Ok(loaded)
+    drop(aside);
+    // what another process works with is left as it is
+    store.release(&doomed)?;
+    // nobody held the indexes for a moment
+    indexes.iter().try_for_each(|index| store.put_document(index).map(drop))?;
+    Ok(kept)
 }
 
 /// Puts every file of the archive into the store.
@@ -101,8 +148,9 @@ fn unpack(store: &Store, archive: impl Read) -> Result<Files> {
         let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
         match entry.header().entry_type() {
             tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
-                let stored = put(store, &name, &mut entry)?;
-                files.contents.insert(name, stored);
+                let expected = expected(&name);
+                files.fresh.extend(expected.clone().filter(|digest| !store.has_blob(digest)));
+                files.contents.insert(name, put(store, expected.as_ref(), &mut entry)?);
             }
             tar::EntryType::Link | tar::EntryType::Symlink => {
                 let target = entry.link_name_bytes().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
@@ -115,15 +163,19 @@ fn unpack(store: &Store, archive: impl Read) -> Result<Files> {
     Ok(files)
 }
 
-/// Stores a file's content. A name that says its digest is held to it.
-fn put(store: &Store, name: &str, content: &mut dyn Read) -> Result<(Digest, u64)> {
-    let expected: Option<Digest> = name.strip_prefix("blobs/").and_then(|name| name.replacen('/', ":", 1).parse().ok());
-    let mut writer = match &expected {
+/// The digest that a name in the archive says.
+fn expected(name: &str) -> Option<Digest> {
+    name.strip_prefix("blobs/").and_then(|name| name.replacen('/', ":", 1).parse().ok())
+}
+
+/// Stores a file's content, which is held to the digest that its name says.
+fn put(store: &Store, expected: Option<&Digest>, content: &mut dyn Read) -> Result<(Digest, u64)> {
+    let mut writer = match expected {
         Some(digest) => store.blob_writer_with(digest.algorithm())?,
         None => store.blob_writer()?,
     };
     io::copy(content, &mut writer).and_then(|_| writer.flush()).map_err(ImageError::Read)?;
-    Ok(writer.finish(expected.as_ref(), None)?)
+    Ok(writer.finish(expected, None)?)
 }
 
 fn from_layout(store: &Store, bytes: &[u8]) -> Result<Vec<Loaded>> {

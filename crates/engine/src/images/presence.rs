@@ -45,9 +45,25 @@ impl Entry {
 /// # Errors
 /// When a document that is here cannot be read. Absent ones are no error.
 pub fn entries(store: &Store, descriptor: &Descriptor) -> Result<Vec<Entry>> {
-    let mut out = Vec::new();
-    collect(store, descriptor, 0, &mut HashSet::new(), &mut out)?;
-    Ok(out)
+    walk(store, descriptor).map(|(entries, _)| entries)
+}
+
+/// As [`entries`], with the digests of the indexes that led to them.
+pub(super) fn walk(store: &Store, descriptor: &Descriptor) -> Result<(Vec<Entry>, HashSet<Digest>)> {
+    let (mut out, mut walked) = (Vec::new(), HashSet::new());
+    collect(store, descriptor, 0, &mut walked, &mut out)?;
+    Ok((out, walked))
+}
+
+/// Digests of manifests with those of what is attested of them.
+pub(super) fn with_attestations(entries: &[Entry], mut manifests: HashSet<Digest>) -> HashSet<Digest> {
+    let attested = entries.iter().filter(|entry| {
+        let subject = entry.descriptor.annotations.get(ATTESTED).and_then(|subject| subject.parse().ok());
+        entry.is_attestation && subject.is_some_and(|subject| manifests.contains(&subject))
+    });
+    let attested: Vec<Digest> = attested.map(|entry| entry.descriptor.digest.clone()).collect();
+    manifests.extend(attested);
+    manifests
 }
 
 fn collect(

@@ -7,10 +7,10 @@ use onetag_oci::{Descriptor, Digest, Digester, Index, Platform, Reference, go_js
 use onetag_store::{IMAGE_NAME, REF_NAME, Resource, Store};
 use serde_json::json;
 
-use super::choose::choose;
+use super::choose::{Chosen, choose};
 use super::find::{LocalImage, find};
 use super::missing::is_here;
-use super::presence::entries;
+use super::presence::{Entry, document, walk, with_attestations};
 use super::{ImageError, Result};
 use crate::content::{ContentError, Verified};
 
@@ -22,16 +22,16 @@ struct Saved {
     docker: Option<(Digest, Vec<Digest>)>,
 }
 
-/// Writes images, whole or one platform of them, to `out`. What is not here of an index is left out; readers of
-/// layouts take that as a partial image.
+/// Writes images to `out`: whole, one platform of them as an image of its own, or several of an index that stays byte
+/// for byte what it is. What is not here of an index is left out; readers of layouts take that as a partial image.
 ///
 /// # Errors
 /// When an image or its platform is not here, or `out` cannot be written.
-pub fn save(store: &Store, names: &[String], platform: Option<&Platform>, out: &mut dyn Write) -> Result<()> {
+pub fn save(store: &Store, names: &[String], platforms: &[Platform], out: &mut dyn Write) -> Result<()> {
     let mut blobs: BTreeMap<Digest, u64> = BTreeMap::new();
     let mut images = Vec::new();
     for name in names {
-        images.push(collect(store, name, platform, &mut blobs)?);
+        images.push(collect(store, name, platforms, &mut blobs)?);
     }
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     files.insert("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec());
@@ -43,7 +43,7 @@ pub fn save(store: &Store, names: &[String], platform: Option<&Platform>, out: &
     write(store, &blobs, &files, out)
 }
 
-fn collect(store: &Store, name: &str, platform: Option<&Platform>, blobs: &mut BTreeMap<Digest, u64>) -> Result<Saved> {
+fn collect(store: &Store, name: &str, platforms: &[Platform], blobs: &mut BTreeMap<Digest, u64>) -> Result<Saved> {
     let image = find(store, name)?;
     // what is saved is not collected meanwhile; a store that cannot be written to is not collected either
     let _ = store.hold(&Resource::Blob(image.descriptor.digest.clone()));
@@ -53,27 +53,40 @@ fn collect(store: &Store, name: &str, platform: Option<&Platform>, blobs: &mut B
         }
     };
     let names = named(&image, name);
-    // Docker reads one platform only; an image whose platform cannot be told is for readers of layouts
-    let chosen = choose(store, &image, platform);
-    let chosen = if platform.is_some() { Some(chosen?) } else { chosen.ok() };
-    let docker = chosen.as_ref().map(|chosen| {
-        let layers = chosen.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
-        (chosen.manifest.config.digest.clone(), layers)
-    });
+    let chosen = platforms.iter().map(|platform| choose(store, &image, Some(platform))).collect::<Result<Vec<_>>>()?;
+    let docker = of_docker(store, &image, &chosen);
     let mut descriptor = image.descriptor.clone();
-    if let (Some(_), Some(chosen)) = (platform, &chosen) {
-        descriptor = chosen.entry.descriptor.clone();
+    if let [only] = chosen.as_slice() {
+        descriptor = only.entry.descriptor.clone();
     }
-    descriptor.media_type = super::presence::document(store, &descriptor)?.media_type().to_owned();
+    descriptor.media_type = document(store, &descriptor)?.media_type().to_owned();
     add(&descriptor.digest);
+    let (entries, indexes) = walk(store, &descriptor)?;
+    indexes.iter().for_each(&mut add);
+    let wanted = chosen.iter().map(|chosen| chosen.entry.descriptor.digest.clone()).collect();
+    let wanted = with_attestations(&entries, wanted);
     // an entry of which something is missing is left out whole
-    for entry in entries(store, &descriptor)?.iter().filter(|entry| is_here(entry)) {
+    let is_saved = |entry: &&Entry| is_here(entry) && (chosen.len() < 2 || wanted.contains(&entry.descriptor.digest));
+    for entry in entries.iter().filter(is_saved) {
         add(&entry.descriptor.digest);
         for blob in entry.manifest.iter().flat_map(|manifest| manifest.layers.iter().chain([&manifest.config])) {
             add(&blob.digest);
         }
     }
     Ok(Saved { descriptor, names, docker })
+}
+
+/// Config and layers of the one platform that Docker reads: the host's or else the first of those that are saved. An
+/// image whose platform cannot be told is for readers of layouts.
+fn of_docker(store: &Store, image: &LocalImage, chosen: &[Chosen]) -> Option<(Digest, Vec<Digest>)> {
+    let default = choose(store, image, None).ok();
+    let is_saved = |default: &Chosen| {
+        chosen.is_empty()
+            || chosen.iter().any(|chosen| chosen.entry.descriptor.digest == default.entry.descriptor.digest)
+    };
+    let read = default.filter(is_saved).or_else(|| chosen.first().cloned())?;
+    let layers = read.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
+    Some((read.manifest.config.digest.clone(), layers))
 }
 
 /// The name that was asked for, else all names the image has.

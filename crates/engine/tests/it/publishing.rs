@@ -69,7 +69,7 @@ fn loaded_and_pushed_are_one_digest() {
     assert_eq!(outcome.descriptor.unwrap().digest, loaded.digest);
     let cancel = onetag_engine::progress::Cancellation::new();
     let reference = setup.reference("app:1");
-    let request = onetag_engine::push::PushRequest { reference, platform: None, fetches_missing: false };
+    let request = onetag_engine::push::PushRequest { reference, platforms: Vec::new(), fetches_missing: false };
     let pushed = onetag_engine::push::push(&setup.engine, &request, &cancel, &|_| {}).unwrap();
     assert_eq!(pushed.descriptor.digest, loaded.digest);
     assert_eq!(*setup.pulled("app:1").digest(), loaded.digest);

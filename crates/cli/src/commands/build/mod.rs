@@ -1,6 +1,7 @@
 //! `onetag build`: arguments, and what happens around the build.
 
 mod call;
+mod engine_hint;
 mod flags;
 mod plan;
 mod record;
@@ -277,6 +278,9 @@ impl BuildArguments {
             summarize(&steps, &outcome);
         }
         missing(&outcome);
+        if let Some(hint) = engine_hint::hint(&request, &outcome).filter(|_| !self.quiet) {
+            output::note(format!("hint: {hint}"));
+        }
         // a builder that was removed meanwhile has no record to keep
         let _ = builders.touch(&builder.name, jiff::Timestamp::now().to_string());
         self.finish(&outcome, metadata)?;
