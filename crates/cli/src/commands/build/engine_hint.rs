@@ -12,20 +12,20 @@ use crate::context::variable;
 pub fn hint(request: &BuildRequest, outcome: &BuildOutcome) -> Option<String> {
     let is_loaded = request.outputs.iter().any(|output| matches!(output.target, Target::Store));
     let name = outcome.names.first().filter(|_| is_loaded)?;
-    let mut sockets = sockets(variable("DOCKER_HOST").as_deref(), variable("XDG_RUNTIME_DIR").as_deref());
-    sockets.any(|path| is_socket(&path)).then(|| {
+    let sockets = sockets(variable("DOCKER_HOST"), variable("XDG_RUNTIME_DIR"));
+    sockets.iter().any(|path| is_socket(path)).then(|| {
         let name = name.familiar();
         format!("onetag save {name} | docker load    (the image is in the store of onetag, which Docker does not read)")
     })
 }
 
 /// Where Docker's client looks for its engine. One that is asked over a network is not looked for.
-fn sockets(host: Option<&str>, runtime_folder: Option<&str>) -> impl Iterator<Item = PathBuf> {
+fn sockets(host: Option<String>, runtime_folder: Option<String>) -> Vec<PathBuf> {
     match host {
-        Some(host) => host.strip_prefix("unix://").map(PathBuf::from).into_iter().chain(None),
+        Some(host) => host.strip_prefix("unix://").map(PathBuf::from).into_iter().collect(),
         None => {
-            let rootless = runtime_folder.map(|folder| Path::new(folder).join("docker.sock"));
-            Some(PathBuf::from("/var/run/docker.sock")).into_iter().chain(rootless)
+            let rootless = runtime_folder.map(|folder| Path::new(&folder).join("docker.sock"));
+            std::iter::once(PathBuf::from("/var/run/docker.sock")).chain(rootless).collect()
         }
     }
 }
@@ -42,7 +42,8 @@ mod tests {
 
     #[test]
     fn the_engine_is_looked_for_where_docker_does() {
-        let paths = |host: Option<&str>, folder: Option<&str>| sockets(host, folder).collect::<Vec<_>>();
+        let paths =
+            |host: Option<&str>, folder: Option<&str>| sockets(host.map(str::to_owned), folder.map(str::to_owned));
         let usual = PathBuf::from("/var/run/docker.sock");
         assert_eq!(paths(None, None), [usual.clone()]);
         assert_eq!(paths(None, Some("/run/user/7")), [usual, PathBuf::from("/run/user/7/docker.sock")]);
