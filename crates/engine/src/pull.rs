@@ -124,7 +124,14 @@ fn diff_ids(
             })
         }
         ManifestDocument::Manifest(manifest) if onetag_oci::media_type::is_config(&manifest.config.media_type) => {
-            let config = contents.config(from, manifest)?;
+            let store = contents.engine().store()?;
+            let here = from.registry().filter(|_| store.has_blob(&manifest.config.digest)).cloned();
+            // what is damaged here is asked for as if it were not
+            let stored = here.and_then(|reference| contents.config(&Location::Store(reference), manifest).ok());
+            let config = match stored {
+                Some(config) => config,
+                None => contents.config(from, manifest)?,
+            };
             let digests = manifest.layers.iter().map(|layer| layer.digest.clone());
             layers.extend(digests.zip(config.rootfs.diff_ids.iter().cloned()));
             Ok(())
