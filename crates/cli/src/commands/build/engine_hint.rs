@@ -45,7 +45,7 @@ mod tests {
         let paths =
             |host: Option<&str>, folder: Option<&str>| sockets(host.map(str::to_owned), folder.map(str::to_owned));
         let usual = PathBuf::from("/var/run/docker.sock");
-        assert_eq!(paths(None, None), [usual.clone()]);
+        assert_eq!(paths(None, None), std::slice::from_ref(&usual));
         assert_eq!(paths(None, Some("/run/user/7")), [usual, PathBuf::from("/run/user/7/docker.sock")]);
         assert_eq!(paths(Some("unix:///other.sock"), Some("/run/user/7")), [PathBuf::from("/other.sock")]);
         assert_eq!(paths(Some("tcp://machine:2375"), None), Vec::<PathBuf>::new());
