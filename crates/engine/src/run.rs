@@ -101,9 +101,13 @@ pub fn start(
 ) -> Result<Container, RunError> {
     let store = engine.store()?;
     let arguments = arguments(&image.config.config, request)?;
-    let layers = unpack(store, image)?;
-    let stack = store.stack(&layers)?;
-    let upper = store.new_upper(&stack)?;
+    let (stack, upper) = std::thread::scope(|scope| {
+        // What its platform needs is readied meanwhile. Where that fails, starting the process says why.
+        scope.spawn(|| engine.sandbox().prepare(std::slice::from_ref(&image.platform)).is_ok());
+        let stack = store.stack(&unpack(store, image)?)?;
+        let upper = store.new_upper(&stack)?;
+        Ok::<_, RunError>((stack, upper))
+    })?;
     let lowers = stack.lowers.clone();
     let rootfs = RootFs::Overlay { lowers, upper: upper.upper(), work: upper.work(), volatile: true };
     let mut spec = ProcessSpec::new(rootfs, arguments);

@@ -116,17 +116,26 @@ fn kernel() -> Finding {
     }
 }
 
+/// Whose container this runs in, if it is one.
+fn container_kind() -> Option<&'static str> {
+    let marks =
+        [("/.dockerenv", "Docker"), ("/run/.containerenv", "podman"), ("/var/run/secrets/kubernetes.io", "Kubernetes")];
+    marks.into_iter().find(|(path, _)| Path::new(path).exists()).map(|(_, kind)| kind)
+}
+
+/// What gives the device that networks are connected through.
+pub(crate) fn tunnel_hint(device: &Path) -> &'static str {
+    match (device.exists(), container_kind()) {
+        (true, _) => "sudo chmod 666 /dev/net/tun",
+        (false, None) => "sudo modprobe tun",
+        (false, Some("Kubernetes")) => "give the pod /dev/net/tun by a device plugin",
+        (false, Some(_)) => "docker run --device /dev/net/tun",
+    }
+}
+
 /// Whether this runs inside a container, and what that needs.
 fn container(works: bool) -> Option<Finding> {
-    let kind = if Path::new("/.dockerenv").exists() {
-        "Docker"
-    } else if Path::new("/run/.containerenv").exists() {
-        "podman"
-    } else if Path::new("/var/run/secrets/kubernetes.io").exists() {
-        "Kubernetes"
-    } else {
-        return None;
-    };
+    let kind = container_kind()?;
     if works {
         return Some(Finding::fine("container", format!("inside a container of {kind}")));
     }

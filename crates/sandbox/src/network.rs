@@ -89,12 +89,12 @@ impl Network {
                 Err(error) => causes.push(format!("{name}: {}", describe(&error))),
             }
         }
-        let tun = "/dev/net/tun";
-        let usable = File::options().read(true).write(true).open(tun).is_ok();
+        let tunnel = Path::new("/dev/net/tun");
+        let usable = File::options().read(true).write(true).open(tunnel).is_ok();
         if !usable {
-            causes.push(format!("{tun} cannot be opened"));
+            causes.push(format!("{} cannot be opened", tunnel.display()));
         }
-        let hint = if usable { "sudo apt-get install passt" } else { "sudo chmod 666 /dev/net/tun" };
+        let hint = if usable { "sudo apt-get install passt" } else { crate::host::tunnel_hint(tunnel) };
         Err(Error::Denied { what: "a network of the build's own", cause: causes.join("; "), hint: hint.to_owned() })
     }
 }

@@ -1,10 +1,12 @@
 //! Docker's flags that loosen or tighten a container, and what each does here.
 
 use crate::hostile_steps::{Victim, as_both_users};
+use crate::support::said;
 
 as_both_users! {
     devices_are_given_one_by_one => devices;
     security_options_change_one_thing_each => security_options;
+    limits_of_a_process_are_those_asked_for => limits;
     every_flag_is_honoured_noted_or_refused_by_name => flags;
 }
 
@@ -49,6 +51,20 @@ fn security_options(victim: &Victim) {
     run(victim, "--security-opt apparmor=docker-default", "").code(125).says("AppArmor");
     run(victim, "--security-opt writable-cgroups", "").code(125).says("hint: options are");
     run(victim, "--cap-add NO_SUCH", "").code(125).says("NO_SUCH");
+}
+
+fn limits(victim: &Victim) {
+    let show = "ulimit -n; ulimit -Hn; df -k /dev/shm | tail -1 | awk '{print $2}'";
+    let given = "--ulimit nofile=100:200 --shm-size 8m";
+    assert_eq!(run(victim, given, show).success().text(), "100\n200\n8192\n");
+    run(victim, "--ulimit nofile=200:100", show).code(125).says("200 > 100");
+    let onetag = &victim.world.onetag;
+    let folder = onetag.file("limited/Dockerfile", format!("FROM {}\nRUN {show}\n", victim.base));
+    let folder = folder.parent().expect("in a folder").display().to_string();
+    let built = onetag.ok(&format!("build --progress plain --network none {given} {folder}"));
+    for line in ["100", "200", "8192"] {
+        assert_eq!(said(&built, line), 1, "{built}");
+    }
 }
 
 fn flags(victim: &Victim) {

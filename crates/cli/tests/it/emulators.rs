@@ -169,7 +169,10 @@ fn a_privileged_image_registers_emulators_on_the_host() {
 fn probes(world: &World, line: &str) -> usize {
     let trace = world.onetag.work().join("trace");
     let mut command = world.onetag.program(program("strace").expect("looked up by the caller"));
-    command.args(["-f", "-qq", "-e", "trace=memfd_create", "-o"]).arg(&trace).arg(world.onetag.binary());
+    command
+        .args(["-f", "-qq", "--seccomp-bpf", "-e", "trace=memfd_create", "-o"])
+        .arg(&trace)
+        .arg(world.onetag.binary());
     command.args(line.split(' '));
     onetag_testkit::Running::start(&mut command).finish(std::time::Duration::from_secs(60)).success();
     let text = std::fs::read_to_string(&trace).expect("own file");

@@ -34,6 +34,7 @@ mod manifest_lists;
 mod many_layers;
 mod merges;
 mod moving_archives;
+mod nested;
 mod other_tools;
 mod outputs;
 mod partial_images;

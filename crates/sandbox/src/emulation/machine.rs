@@ -153,6 +153,11 @@ impl Machine {
         self.architecture() == Platform::host().architecture
     }
 
+    /// Whether every processor of the machine type has what it needs.
+    pub(crate) fn is_least_level(self) -> bool {
+        !matches!(self, Self::Amd64(2..) | Self::Arm(6..))
+    }
+
     /// Whether processors like the host's often run this machine's programs too.
     pub(crate) fn may_be_compatible(self) -> bool {
         match self {

@@ -59,14 +59,14 @@ impl Question {
         Some(Self { key: format!("emulator {machine:?} {}", path.display()), circumstances })
     }
 
-    /// Whether the host's handler executes them: only where the host's table is to be read and has one that may.
-    pub(crate) fn of_host(machine: Machine) -> Option<Self> {
-        if !Asker::get().is_of_the_host() {
+    /// Whether the host's handler executes them, where its table is mounted: only when that is in use and has one that may.
+    pub(crate) fn of_host(machine: Machine, folder: &Path) -> Option<Self> {
+        if fs::read_to_string(folder.join("status")).ok()?.trim() != "enabled" {
             return None;
         }
-        let [entry]: [Entry; 1] = table::host_entries(machine).try_into().ok()?;
+        let [entry]: [Entry; 1] = table::entries_for(machine, folder).try_into().ok()?;
         let mut circumstances = circumstances()?;
-        let file = Path::new(table::HOST_TABLE).join(&entry.name);
+        let file = folder.join(&entry.name);
         circumstances.push_str(&fs::read_to_string(&file).ok()?);
         describe(&mut circumstances, &fs::metadata(&file).ok()?);
         describe(&mut circumstances, &fs::metadata(&entry.interpreter).ok()?);

@@ -19,6 +19,7 @@ use onetag_oci::Platform;
 
 use crate::error::{Error, Result};
 use crate::process::SandboxOptions;
+use crate::user_namespace::Asker;
 use interpreters::{Emulator, Recall};
 use machine::Machine;
 pub use memory::ProbeMemory;
@@ -265,7 +266,8 @@ impl Emulation {
 
     fn find_out(&self, machine: Machine, recall: Recall) -> How {
         if machine.is_hosts_own() {
-            if probe::runs_directly(machine) {
+            // This program is one, as it runs.
+            if machine.is_least_level() || probe::runs_directly(machine) {
                 return How::Native;
             }
         } else if machine.may_be_compatible() && probe::runs_directly(machine) {
@@ -314,8 +316,10 @@ impl Emulation {
 
     /// Whether a handler of the host's executes the machine's programs.
     fn host_runs(&self, machine: Machine, recall: Recall) -> bool {
-        let memory = self.options.probe_memory.as_deref();
-        let known = memory.and_then(|memory| Some((memory, Question::of_host(machine)?)));
+        // In a user namespace another table than the one that is seen may be the one in use.
+        let memory = self.options.probe_memory.as_deref().filter(|_| Asker::get().is_of_the_host());
+        let folder = std::path::Path::new(table::HOST_TABLE);
+        let known = memory.and_then(|memory| Some((memory, Question::of_host(machine, folder)?)));
         if let Some((memory, question)) = &known
             && recall == Recall::Allowed
             && question.recall(*memory).is_some()

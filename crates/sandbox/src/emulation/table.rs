@@ -207,17 +207,17 @@ pub(crate) fn host_has_handlers() -> bool {
     }
 }
 
-/// The enabled entries of the host's table for a machine's programs.
-pub(crate) fn host_entries(machine: Machine) -> Vec<Entry> {
+/// The enabled entries of a mounted table for a machine's programs.
+pub(crate) fn entries_for(machine: Machine, folder: &Path) -> Vec<Entry> {
     let program = super::program::program(machine);
-    let mut entries = super::registration::entries(Path::new(HOST_TABLE)).unwrap_or_default();
+    let mut entries = super::registration::entries(folder).unwrap_or_default();
     entries.retain(|entry| entry.enabled && entry.matches(&program));
     entries
 }
 
 /// The interpreter that the host's table names for a machine.
 pub(crate) fn host_handler(machine: Machine) -> Option<PathBuf> {
-    host_entries(machine).into_iter().next().map(|entry| entry.interpreter)
+    entries_for(machine, Path::new(HOST_TABLE)).into_iter().next().map(|entry| entry.interpreter)
 }
 
 #[cfg(test)]

@@ -187,3 +187,47 @@ fn an_emulator_that_needs_libraries_is_none() {
     assert_eq!(ends(false).unwrap(), Some(0));
     assert_eq!(ends(true).unwrap_err().kind(), std::io::ErrorKind::NotFound);
 }
+
+/// A folder that looks like a table; the kernel's own would be the whole host's.
+#[test]
+fn a_verdict_about_the_hosts_handler_counts_for_this_very_registration() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("table");
+    fs::create_dir(&table).unwrap();
+    let interpreter = stand_in(folder.path(), 2);
+    let (magic, mask) = FOREIGN.magic();
+    let hex = |bytes: [u8; 20]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let entry = |state: &str, flags: &str| {
+        let path = interpreter.display();
+        let (magic, mask) = (hex(magic), hex(mask));
+        format!("{state}\ninterpreter {path}\nflags: {flags}\noffset 0\nmagic {magic}\nmask {mask}\n")
+    };
+    let write = |name: &str, text: &str| fs::write(table.join(name), text).unwrap();
+    let ask = || Question::of_host(FOREIGN, &table);
+    write("status", "enabled\n");
+    write("register", "");
+    assert!(ask().is_none());
+    write("foreign", &entry("enabled", "F"));
+    let memory = Kept::default();
+    ask().unwrap().keep(&memory, Some(Works::Fully));
+    assert_eq!(ask().unwrap().recall(&memory), Some(Works::Fully));
+    assert!(Question::of_host(Machine::Loong64, &table).is_none());
+    // Registered again, the emulator replaced, the table out of use, or not the only one that may be asked.
+    write("foreign", &entry("enabled", "FP"));
+    assert_eq!(ask().unwrap().recall(&memory), None);
+    ask().unwrap().keep(&memory, Some(Works::Fully));
+    // Times of older kernels have the length of a tick.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    stand_in(folder.path(), 2);
+    assert_eq!(ask().unwrap().recall(&memory), None);
+    ask().unwrap().keep(&memory, Some(Works::Fully));
+    assert_eq!(ask().unwrap().recall(&memory), Some(Works::Fully));
+    ask().unwrap().keep(&memory, None);
+    assert_eq!(ask().unwrap().recall(&memory), None);
+    write("other", &entry("enabled", "F"));
+    assert!(ask().is_none());
+    write("other", &entry("disabled", "F"));
+    assert!(ask().is_some());
+    write("status", "disabled\n");
+    assert!(ask().is_none());
+}
