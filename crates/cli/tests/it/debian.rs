@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use onetag_testkit::folder::{program, repository};
 use onetag_testkit::user::User;
-use onetag_testkit::{Onetag, Running, require};
+use onetag_testkit::{Running, require};
 
-use crate::support::{BINARY, World, native_and_foreign};
+use crate::support::{World, native_and_foreign};
 
 /// The release that the tests use.
 const RELEASE: &str = "bookworm";
@@ -20,18 +20,8 @@ ENV DEBIAN_FRONTEND=noninteractive
 RUN dpkg --force-depends --install /var/cache/apt/archives/*.deb && dpkg --configure --pending && apt-get clean
 
 FROM configured
-RUN apt-get update && apt-get install -y curl sudo iputils-ping
-RUN useradd --create-home app && echo root:secret | chpasswd && echo 'app ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/app
+RUN apt-get update && apt-get install -y curl
 CMD ["curl", "--version"]
-"#;
-
-/// Programs that gain rights, called by one who has none: by the bit, and by capabilities of their file.
-const GAINING: &str = r#"
-USER app
-RUN test $(id -u) = 1000 && test $(sudo id -u) = 0 && test $(sudo -u daemon id -un) = daemon
-RUN test $(echo secret | su --command 'id -u' 2>/dev/null) = 0
-RUN ! sudo -n -u app cat /etc/shadow && sudo -n cat /etc/shadow > /dev/null
-RUN ping -c 1 -W 5 127.0.0.1
 "#;
 
 /// Downloads and extracts packages of an architecture into a root file system, without running any of them.
@@ -62,7 +52,7 @@ fn source_line() -> Result<String, String> {
 }
 
 #[test]
-fn apt_installs_programs_for_two_platforms_in_one_build() {
+fn apt_installs_curl_for_two_platforms_in_one_build() {
     require!(some program("mmdebstrap"), "mmdebstrap is not installed");
     let world = World::any();
     require!(ok world.runs_foreign());
@@ -87,10 +77,42 @@ fn apt_installs_programs_for_two_platforms_in_one_build() {
         let machine = if platform == "linux/arm64" { "aarch64" } else { "x86_64" };
         assert!(said.text().starts_with("curl ") && said.text().contains(machine), "{said}");
     }
-    let root = User::root().map(|user| Onetag::new(BINARY, user));
-    for onetag in [Some(&world.onetag), root.as_ref().ok()].into_iter().flatten() {
-        let folder = onetag.file("gaining/Dockerfile", format!("FROM {curl}\n{GAINING}"));
-        let folder = folder.parent().expect("in a folder").display().to_string();
-        onetag.ok(&format!("build --progress plain --platform {native},{foreign} {folder}"));
+}
+
+/// What packages would configure, and then programs that gain rights, called by one who has none: by the bit, and by capabilities of
+/// their file.
+const GAINING: &str = r#"
+RUN ["/usr/bin/dash", "-c", "ln -sf dash /usr/bin/sh"]
+RUN for user in root:0 daemon:1 app:1000; do echo "${user%:*}::${user#*:}:${user#*:}::/:/bin/sh" >> /etc/passwd; \
+        echo "${user%:*}:x:${user#*:}:" >> /etc/group; echo "${user%:*}:x:::::::" >> /etc/shadow; done; \
+    chmod 600 /etc/shadow; echo 'app ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/app
+RUN for program in su sudo other; do for kind in auth account password session; do \
+        echo "$kind required pam_permit.so" >> /etc/pam.d/$program.new; done; mv /etc/pam.d/$program.new /etc/pam.d/$program; done
+RUN cp /usr/bin/ping /usr/bin/ping-by-bit && chmod 4755 /usr/bin/ping-by-bit && setcap cap_net_raw+ep /usr/bin/ping && \
+    cp /usr/bin/ping /usr/bin/ping-without
+USER app
+RUN test "$(id -u)" = 1000 && test "$(sudo id -u)" = 0 && test "$(sudo -u daemon id -u)" = 1
+RUN test "$(su --command 'id -u')" = 0 && test "$(su daemon --command 'id -u')" = 1
+RUN ping -c 1 -W 5 127.0.0.1 && ping-by-bit -c 1 -W 5 127.0.0.1 && ! ping-without -c 1 -W 5 127.0.0.1
+RUN ! cat /etc/shadow 2>/dev/null && sudo cat /etc/shadow > /dev/null
+"#;
+
+#[test]
+fn programs_gain_rights_in_foreign_steps_as_in_native_ones() {
+    require!(some program("mmdebstrap"), "mmdebstrap is not installed");
+    let worlds: Vec<World> = [World::ordinary(), World::root()].into_iter().filter_map(Result::ok).collect();
+    require!(!worlds.is_empty(), "neither root nor an ordinary user");
+    require!(ok worlds[0].runs_foreign());
+    let packages = ["dash", "coreutils", "sudo", "iputils-ping", "util-linux", "libcap2-bin", "libpam-modules"];
+    let (native, foreign) = native_and_foreign();
+    for platform in [native, foreign] {
+        let tar = require!(ok extract(&worlds[0], platform.trim_start_matches("linux/"), &packages));
+        for world in &worlds {
+            world.onetag.ok(&format!("import --platform {platform} {} base", tar.display()));
+            let context = world.context("gaining", &format!("FROM base\n{GAINING}"), &[]);
+            let line = format!("build --progress plain --network none --platform {platform} {context}");
+            world.onetag.ok(&line);
+        }
+        std::fs::remove_file(tar).expect("own file");
     }
 }
