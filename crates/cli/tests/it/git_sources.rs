@@ -48,6 +48,7 @@ fn repositories_come_over_ssh_with_an_agent() {
     site.build(&["--ssh", &agent, &format!("{url}#main:sub"), "-f", "../Dockerfile"]).failure();
     site.build(&["--ssh", &agent, &url]).success();
     site.has("file", "content");
+    site.build(&["--ssh", "default=ssh/agent", &url]).success();
     // As buildx does, the agent of the caller is used for a context over SSH.
     build_with(&site, &[("SSH_AUTH_SOCK", &socket)], &[&url]).success();
     site.has("file", "content");
@@ -71,10 +72,15 @@ fn repositories_come_over_ssh_with_an_agent() {
     let search = std::env::join_paths([programs, "/usr/local/bin".into(), "/usr/bin".into(), "/bin".into()]);
     let search = search.expect("no colons");
     let scp = format!("{}@127.0.0.1:{}#v1:sub", ssh.user, path.display());
-    let scp_add = format!("FROM scratch\nADD {scp} /s/\n");
+    let scp_add = format!("FROM scratch\nADD {scp} /s/\nCOPY --from=named file /n\n");
     site.onetag.file("scp/Dockerfile", scp_add);
-    build_with(&site, &[("PATH", Path::new(&search))], &["--ssh", &agent, "scp"]).success();
+    let (named, variables) = (format!("named={scp}"), [("PATH", Path::new(&search))]);
+    build_with(&site, &variables, &["--ssh", &agent, "--build-context", &named, "scp"]).success();
     site.has("s/file", "below");
+    site.has("n", "below");
+    let context = format!("{}@127.0.0.1:{}", ssh.user, path.display());
+    build_with(&site, &variables, &["--ssh", &agent, &context]).success();
+    site.has("file", "content");
 
     // Whoever has no key stays outside, and a host may show another key to the next build.
     ssh.add(&site.onetag, "other");

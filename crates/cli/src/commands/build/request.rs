@@ -227,7 +227,8 @@ impl BuildArguments {
                 return Err(CommandError::new(format!("--ssh {}: {} is no socket", ssh.id, socket.display()))
                     .with_hint("ssh-add KEY and --ssh default"));
             }
-            sockets.insert(ssh.id, socket);
+            // Whoever connects to it may be in another folder.
+            sockets.insert(ssh.id, std::path::absolute(socket)?);
         }
         Ok(sockets)
     }
