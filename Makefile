@@ -44,7 +44,7 @@ soak: fixtures
 		$(CARGO) test --locked -p onetag-sandbox -p onetag-store --no-fail-fast
 	ONETAG_SOAK=100 $(CARGO) test --locked -p onetag-engine --test it editing
 	ONETAG_SOAK=60 $(CARGO) test --locked -p onetag-cli --test it sharing::a_builder_killed_midway
-	ONETAG_SOAK=200 $(CARGO) test --locked -p onetag-cli --test it killed::killed
+	ONETAG_SOAK=500 $(CARGO) test --locked -p onetag-cli --test it killed::killed
 
 bench: release fixtures
 	RUSTFLAGS="$(RUSTFLAGS) -C target-feature=+crt-static" \
