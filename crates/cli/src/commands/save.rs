@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use onetag_engine::images::{Loaded, Missing, fetch, find, load, missing, save};
+use onetag_engine::images::{Loaded, LocalImage, Missing, fetch, find, load, missing, save};
 use onetag_oci::{Platform, Reference};
 use onetag_store::Store;
 
@@ -184,14 +184,17 @@ impl LoadArguments {
 
 /// Says what the archive lacks of an image.
 fn tell_missing(context: &Context, image: &Loaded) -> CommandResult {
-    let store = context.engine()?.store()?;
-    for name in image.names.iter().map(Reference::familiar) {
-        let absent = missing(store, &find(store, &name)?)?;
-        if !absent.is_empty() {
-            let parts: Vec<_> = absent.iter().map(ToString::to_string).collect();
-            output::note(format!("note: {name} is here in part; not in the archive: {}", parts.join(", ")));
-            output::note(format!("hint: {}", pull_hint(&name, &absent)));
-        }
+    let Some(name) = image.names.first().map(Reference::familiar) else { return Ok(()) };
+    let local = LocalImage {
+        names: image.names.iter().map(ToString::to_string).collect(),
+        descriptor: image.descriptor.clone(),
+        asked: name.clone(),
+    };
+    let absent = missing(context.engine()?.store()?, &local)?;
+    if !absent.is_empty() {
+        let parts: Vec<_> = absent.iter().map(ToString::to_string).collect();
+        output::note(format!("note: {name} is here in part; not in the archive: {}", parts.join(", ")));
+        output::note(format!("hint: {}", pull_hint(&name, &absent)));
     }
     Ok(())
 }
