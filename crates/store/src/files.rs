@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
 /// Flags for a folder that is only walked through or listed.
@@ -69,16 +69,8 @@ pub(crate) fn replace_file(path: &Path, temporary: &Path, content: &[u8]) -> io:
 
 /// The names in a folder in byte order, without `.` and `..`, each with its type where the file system tells.
 pub(crate) fn list(folder: impl AsFd) -> rustix::io::Result<Vec<(OsString, FileType)>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push((OsString::from_vec(name.to_vec()), entry.file_type()));
-        }
-    }
-    names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    Ok(names)
+    // Others may read through the same descriptor, whose position all share.
+    list_unread(rustix::fs::openat(folder, ".", FOLDER, Mode::empty())?)
 }
 
 /// As [`list`] through a descriptor that nobody has read from and nobody else reads from: it is not opened again.

@@ -26,6 +26,9 @@ const STAMP_BYTES: usize = 48;
 const SUM_BYTES: usize = 32;
 const ENTRY_BYTES: usize = HASH_BYTES + STAMP_BYTES + SUM_BYTES;
 
+/// Where more names than this compete for a place, some are not known.
+const MOST_PLACES: usize = 64;
+
 type Stamp = [u8; STAMP_BYTES];
 
 /// What is known of all folders of a build.
@@ -160,8 +163,8 @@ impl FileDigests for KnownFolder {
     }
 }
 
-/// A hash of a path, eight bytes at a time. Who wanted two paths of one hash could make them, and would win nothing:
-/// their states tell them apart.
+/// A hash of a path, eight bytes at a time. Who wanted paths of one hash could make them, and would win nothing: their
+/// states tell them apart, and of many most are not known.
 fn hash(path: &Path) -> u64 {
     let bytes = path.as_os_str().as_bytes();
     bytes.chunks(8).fold(bytes.len() as u64, |hash, chunk| {
@@ -171,12 +174,12 @@ fn hash(path: &Path) -> u64 {
     })
 }
 
-/// The places of an index where a hash may be, each once.
+/// The places of an index where a hash may be, each once, and few: paths made to have one hash cost no more than others.
 fn probe(index: &[u32], hash: u64) -> impl Iterator<Item = usize> + use<> {
     let length = index.len();
     // The upper half of the hash is the better mixed one.
     let first = usize::try_from((hash ^ (hash >> 32)) & 0xffff_ffff).unwrap_or(0);
-    (0..length).map(move |step| (first + step) & (length - 1))
+    (0..length.min(MOST_PLACES)).map(move |step| (first + step) & (length - 1))
 }
 
 fn entries(record: &[u8]) -> impl Iterator<Item = Entry<'_>> {
@@ -291,5 +294,16 @@ mod tests {
         assert_eq!(folder.get(&name(0), &state(0)), Some([0; 32]));
         assert_eq!(folder.get(&name(0), &state(1)), Some([1; 32]));
         assert_eq!(folder.get(&name(0), &state(2)), None);
+    }
+
+    #[test]
+    fn many_names_of_one_hash_are_not_all_known() {
+        let mut bytes = filled(0..200).encode();
+        let hash: [u8; HASH_BYTES] = *bytes.first_chunk().unwrap();
+        bytes.chunks_exact_mut(ENTRY_BYTES).for_each(|entry| entry[..HASH_BYTES].copy_from_slice(&hash));
+        let order: Vec<PathBuf> = (0..200).map(name).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+        let folder = KnownFolder::new(bytes);
+        let known = (0..200).filter(|&number| folder.get(&order[0], &state(number)).is_some()).count();
+        assert_eq!(known, MOST_PLACES);
     }
 }
